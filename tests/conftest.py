@@ -1,0 +1,57 @@
+"""What all tests share: which services and options there are, and the rule that nothing blocks the event loop."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator, Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--url", help="run tests/wire against this tus server")
+    parser.addoption("--max-size", type=int, default=1 << 30, help="the --max-size of the server at --url; 0: none")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        for item in items:
+            if "long" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="takes minutes; run with --long"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, object, object]:
+    """A missing service skips with a reason at home, and fails where services are required (REQUIRE_SERVICES=1)."""
+    report = yield
+    reason = str(report.longrepr[2]) if report.skipped and isinstance(report.longrepr, tuple) else ""
+    if os.environ.get("REQUIRE_SERVICES") and "missing: " in reason:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} is not to be skipped here: {reason}"
+    return report
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A blocking call in a coroutine fails the test, but for those the disk store makes on purpose (`Pace`)."""
+    if "anyio_backend" not in request.fixturenames or sys.gettrace() is not None:
+        yield
+        return
+    with blockbuster_ctx("tusd_py") as blockbuster:
+        _allow_paced_calls(blockbuster)
+        yield
+
+
+def _allow_paced_calls(blockbuster: BlockBuster) -> None:
+    for function in blockbuster.functions.values():
+        function.can_block_in("stores/disk/pace.py", {"run_inline"})
+        function.can_block_in("stores/disk/stored.py", {"close"})
+        function.can_block_in("stores/disk/store.py", {"prepare", "close"})  # at start and stop

@@ -1,0 +1,159 @@
+"""The process dies, or the disk fails, at every single file call of an upload (failures F1, F9, F11, F12).
+
+After each: no acknowledged byte is lost, the upload goes on, the content is equal, nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from scenario import Client, Crash, Fault, file_calls, leftovers, server
+
+from tusd_py.core.body import Body
+from tusd_py.core.commands import Append, Concatenate, Create
+from tusd_py.core.upload import Metadata
+from tusd_py.core.uploads import Uploads
+from tusd_py.errors import BackendError, RequestError, TusError
+
+pytestmark = pytest.mark.anyio
+
+DATA = os.urandom(700_001)
+CHUNK = 300_000
+MODES = pytest.mark.parametrize("is_durable", [True, False], ids=["power", "process"])
+CHECKSUMS = pytest.mark.parametrize("checksummed", [False, True], ids=["plain", "checksummed"])
+
+
+async def _count_calls(path: Path, client: Client, *, is_durable: bool) -> int:
+    fault = Fault(None, Crash())
+    uploads = server(path, is_durable=is_durable)
+    with file_calls(fault):
+        await client.send(uploads)
+    return fault.count
+
+
+@MODES
+@CHECKSUMS
+async def test_F1_F11_F12_dying_at_any_call_loses_no_acknowledged_byte(
+    tmp_path: Path, is_durable: bool, checksummed: bool
+) -> None:
+    calls = await _count_calls(tmp_path / "dry", Client(DATA, CHUNK, checksummed=checksummed), is_durable=is_durable)
+    assert calls > 20
+    for at in range(1, calls + 1):
+        path = tmp_path / str(at)
+        client = Client(DATA, CHUNK, checksummed=checksummed)
+        fault = Fault(at, Crash())
+        first = server(path, is_durable=is_durable)
+        with file_calls(fault), pytest.raises(Crash):
+            await client.send(first)
+        second = server(path, is_durable=is_durable)
+        await client.send(second)
+        await client.verify(second)
+        await second.sweep()
+        assert leftovers(path) == []
+
+
+@MODES
+@CHECKSUMS
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+async def test_F1_a_disk_that_fails_once_at_any_call_does_no_harm(
+    tmp_path: Path, is_durable: bool, checksummed: bool, number: int
+) -> None:
+    calls = await _count_calls(tmp_path / "dry", Client(DATA, CHUNK, checksummed=checksummed), is_durable=is_durable)
+    for at in range(1, calls + 1):
+        path = tmp_path / str(at)
+        client = Client(DATA, CHUNK, checksummed=checksummed)
+        uploads = server(path, is_durable=is_durable)
+        with file_calls(Fault(at, OSError(number, os.strerror(number)))):
+            try:
+                await client.send(uploads)
+            except BackendError as error:
+                assert error.status == (507 if number == errno.ENOSPC else 500)
+                assert str(path) not in error.message
+        await client.send(uploads)
+        await client.verify(uploads)
+        await uploads.sweep()
+        assert leftovers(path) == []
+
+
+@MODES
+async def test_F9_strays_after_the_committed_offset_are_cut(tmp_path: Path, is_durable: bool) -> None:
+    uploads = server(tmp_path, is_durable=is_durable)
+    client = Client(DATA, CHUNK, checksummed=True)
+    with file_calls(Fault(None, Crash())) as _:
+        pass
+    created = await uploads.create(Create(len(DATA)), Body.__new__(Body))
+    client.upload_id = created.id
+    path = tmp_path / created.id
+    path.write_bytes(DATA[:1000])
+    second = server(tmp_path, is_durable=is_durable)
+    assert (await second.inspect(created.id)).offset == 1000  # written in this boot: the page cache has it
+    client.sent = 1000
+    await client.send(second)
+    await client.verify(second)
+
+
+async def test_after_a_power_cut_only_committed_bytes_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploads = server(tmp_path, is_durable=True)
+    created = await uploads.create(Create(len(DATA)), Body.__new__(Body))
+    client = Client(DATA, CHUNK)
+    client.upload_id = created.id
+    await uploads.append(Append(created.id, 0, content_length=CHUNK), _body(DATA[:CHUNK]))
+    with (tmp_path / created.id).open("ab") as file:
+        file.write(bytes(200_000))  # the size reached the disk, the bytes did not
+    monkeypatch.setattr("tusd_py.stores.disk.store.boot_id", lambda: "another")
+    monkeypatch.setattr("tusd_py.stores.disk.stored.boot_id", lambda: "another")
+    rebooted = server(tmp_path, is_durable=True)
+    assert (await rebooted.inspect(created.id)).offset == CHUNK
+    client.sent = client.acknowledged = CHUNK
+    await client.send(rebooted)
+    await client.verify(rebooted)
+
+
+async def test_bytes_that_vanished_are_reported_as_lost(tmp_path: Path) -> None:
+    uploads = server(tmp_path, is_durable=True)
+    created = await uploads.create(Create(len(DATA)), Body.__new__(Body))
+    await uploads.append(Append(created.id, 0, content_length=CHUNK), _body(DATA[:CHUNK]))
+    os.truncate(tmp_path / created.id, CHUNK - 1)
+    for ask in (uploads.inspect(created.id), uploads.append(Append(created.id, CHUNK), _body(b""))):
+        with pytest.raises(RequestError) as error:
+            await ask
+        assert error.value.status == 404
+
+
+@MODES
+async def test_F12_F16_dying_at_any_call_of_a_concatenation_repeats_it(tmp_path: Path, is_durable: bool) -> None:
+    async def partials(uploads: Uploads) -> Concatenate:
+        ids = []
+        for piece in (DATA[:CHUNK], DATA[CHUNK:]):
+            command = Create(len(piece), is_partial=True, concat="partial", has_body=True, content_length=len(piece))
+            ids.append((await uploads.create(command, _body(piece))).id)
+        return Concatenate(tuple(ids), "final;a b", Metadata("n YQ==", {"n": "a"}))
+
+    fault = Fault(None, Crash())
+    uploads = server(tmp_path / "dry", is_durable=is_durable)
+    command = await partials(uploads)
+    with file_calls(fault):
+        await uploads.concatenate(command)
+    for at in range(1, fault.count + 1):
+        path = tmp_path / str(at)
+        first = server(path, is_durable=is_durable)
+        command = await partials(first)
+        with file_calls(Fault(at, Crash())), pytest.raises((Crash, TusError)):
+            await first.concatenate(command)
+        second = server(path, is_durable=is_durable)
+        final = await second.concatenate(command)  # a client that got no answer asks again
+        assert final.is_available
+        client = Client(DATA, CHUNK)
+        client.upload_id = final.id
+        await client.verify(second)
+        await second.sweep()
+        assert leftovers(path) == []
+
+
+def _body(data: bytes) -> Body:
+    from scenario import Bytes
+
+    return Body(Bytes(data))

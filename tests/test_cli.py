@@ -1,0 +1,213 @@
+"""The command: what it prints, where, and with which exit code; as a function and as a process."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tusd_py import __version__
+from tusd_py.cli import announcement, main
+from tusd_py.config import SETTINGS, Config, load
+
+ROOT = Path(__file__).parents[1]
+IS_SERVER_THERE = bool(find_spec("tusd_py.app") and find_spec("tusd_py.server.serve"))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    for variable in list(os.environ):
+        if variable.startswith("TUSD_PY_"):
+            monkeypatch.delenv(variable)
+
+
+def command(*argv: str, environ: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environ or {})}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tusd_py", *argv],
+        env=environment, capture_output=True, text=True, timeout=30, check=False, **options,
+    )  # fmt: skip
+
+
+# Help and version.
+
+
+@pytest.mark.parametrize("flag", ["--help", "-help", "-h"])
+def test_help_names_every_flag(flag, capsys):
+    assert main([flag]) == 0
+    out = capsys.readouterr().out
+    for setting in SETTINGS.values():
+        assert f"  {setting.flag}" in out
+    for other in ("--config", "--version", "--help", "tusd-py config", "TUSD_PY_"):
+        assert other in out
+
+
+def test_help_follows_the_width_of_the_terminal(capsys, monkeypatch):
+    heights = []
+    for columns in ("60", "100"):
+        monkeypatch.setenv("COLUMNS", columns)
+        main(["--help"])
+        heights.append(len(capsys.readouterr().out.splitlines()))
+    assert heights[0] > heights[1]
+
+
+@pytest.mark.parametrize("flag", ["--version", "-version"])
+def test_version(flag, capsys):
+    assert main([flag]) == 0
+    assert capsys.readouterr().out == f"tusd-py {__version__}\n"
+
+
+def test_help_works_when_the_settings_do_not(capsys, monkeypatch):
+    monkeypatch.setenv("TUSD_PY_PORT", "x")
+    assert main(["--help"]) == 0
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--port", "x"], "flag --port: 'x' is wrong; allowed: a whole number from 0 to 65535"),
+        (["-s3-bucket", "b"], "-s3-bucket is a flag of tusd that this version does not have"),
+        (["confg"], "unknown command 'confg'; did you mean config?"),
+        (["help"], "unknown command 'help'; did you mean --help?"),
+        (["upload"], "unknown command 'upload'; the only command is config; see tusd-py --help"),
+        (["--verbose", "false"], "unexpected word 'false'; after a flag with true|false it needs a ="),
+        (["config", "--base-path", "x\ny"], "flag --base-path: 'x\\ny' is wrong"),
+    ],
+)  # fmt: skip
+def test_errors_are_one_line_on_stderr_and_exit_code_2(argv, says, capsys):
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"tusd-py: error: {says}")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+
+
+def test_errors_of_the_process_have_no_traceback():
+    done = command("--port", "99999")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "tusd-py: error: flag --port: '99999' is wrong; allowed: a whole number from 0 to 65535\n"
+
+
+def test_bytes_that_are_not_utf8_are_refused_in_one_line():
+    done = command("config", os.fsdecode(b"--upload-dir=\xff"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("tusd-py: error: flag --upload-dir: '\\udcff' is wrong")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tusd_py", "--help"],
+            cwd=ROOT,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+# tusd-py config.
+
+
+def test_config_prints_every_setting_with_value_and_source(capsys, monkeypatch):
+    monkeypatch.setenv("TUSD_PY_MAX_SIZE", "64MiB")
+    assert main(["-port=80", "config"]) == 0
+    out = capsys.readouterr().out
+    assert set(tomllib.loads(out)) == {s.key for s in SETTINGS.values()}
+    lines = {line.split(" = ")[0]: line for line in out.splitlines() if " = " in line}
+    assert lines["port"].startswith("port = 80 ")
+    assert lines["port"].endswith("  # flag --port")
+    assert lines["max-size"].startswith('max-size = "64MiB" ')
+    assert lines["max-size"].endswith("  # environment TUSD_PY_MAX_SIZE")
+    assert lines["host"].endswith("  # default")
+
+
+def test_config_may_be_saved_and_given_back(tmp_path):
+    flags = [
+        "--host=::1", "--port=0", "--unix-sock=/run/tusd \"x\".sock", "--base-path=/", "--behind-proxy",
+        "--trusted-proxies=10.0.0.0/8,::1", "--tls-certificate=c.pem", "--tls-key=clé\\.pem", "--tls-mode=tls13",
+        "--max-size=1.5GiB", "--disable-download", "--disable-termination", "--disable-concatenation",
+        "--expire-after=0", "--sweep-interval=90s", "--disable-cors", r"--cors-allow-origin=^https://a\.b$ # x",
+        "--cors-allow-credentials", "--cors-allow-methods=LOCK", "--cors-allow-headers=1,2", "--cors-max-age=5",
+        "--cors-expose-headers=7", "--upload-dir=/srv/data", "--durability=process", "--dir-perms=700",
+        "--file-perms=600", "--locker=memory", "--acquire-lock-timeout=0.1", "--stall-timeout=1h30m",
+        "--network-timeout=1234.5678", "--shutdown-timeout=0", "--max-header-size=9999", "--verbose=false",
+        "--show-startup-logs=false",
+    ]  # fmt: skip
+    assert len(flags) == len(SETTINGS), "give every setting a value here that is not its default"
+    wanted = load(flags, {}).config
+    for name, setting in SETTINGS.items():
+        assert getattr(wanted, name) != setting.default
+    first = command("config", *flags)
+    assert (first.returncode, first.stderr) == (0, "")
+    (tmp_path / "x.toml").write_text(first.stdout, encoding="utf-8")
+    again = load(["--config", str(tmp_path / "x.toml")], {})
+    assert again.config == wanted
+    second = command("--config", "x.toml", "config", cwd=tmp_path)
+    assert tomllib.loads(second.stdout) == tomllib.loads(first.stdout)
+    assert second.stdout.count("  # file x.toml\n") == len(SETTINGS)
+
+
+def test_config_does_not_load_a_server():
+    code = "import sys; from tusd_py.cli import main; main(['config']); sys.exit('uvicorn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=30, check=False)
+    assert done.returncode == 0
+
+
+# Serving.
+
+
+def test_the_start_message(capsys):
+    announcement(Config(upload_dir="data", durability="process"))("http://127.0.0.1:8080/files/")
+    assert capsys.readouterr().out == (
+        f"tusd-py {__version__} is ready: http://127.0.0.1:8080/files/\n"
+        f"uploads go to {os.getcwd()}/data (durability: process, locker: file)\n"
+        "stop with Ctrl-C; settings: tusd-py config, help: tusd-py --help\n"
+    )
+
+
+def test_the_start_message_without_startup_logs_is_its_first_line(capsys):
+    announcement(Config(show_startup_logs=False))("unix:/run/t.sock")
+    assert capsys.readouterr().out == f"tusd-py {__version__} is ready: unix:/run/t.sock\n"
+
+
+@pytest.mark.skipif(not IS_SERVER_THERE, reason="this checkout has no tusd_py.app and tusd_py.server.serve")
+def test_the_command_serves_says_so_and_stops(tmp_path):
+    argv = [sys.executable, "-m", "tusd_py", "--port=0", "--upload-dir=there", "-base-path=/up"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(argv, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            ready, uploads, stop = (server.stdout.readline() for _ in range(3))
+            assert ready.startswith(f"tusd-py {__version__} is ready: http://127.0.0.1:")
+            assert ready.endswith("/up/\n")
+            assert uploads == f"uploads go to {tmp_path}/there (durability: power, locker: file)\n"
+            assert stop.startswith("stop with Ctrl-C; ")
+            connection = http.client.HTTPConnection(urlsplit(ready.split()[-1]).netloc, timeout=10)
+            connection.request("OPTIONS", "/up/")
+            assert connection.getresponse().getheader("Tus-Version") == "1.0.0"
+            connection.close()
+        finally:
+            server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=20) == 0

@@ -1,0 +1,126 @@
+"""The composition root: the one place that names concrete stores and lockers, and puts the house together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_network
+from pathlib import Path
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tusd_py.config import Config
+from tusd_py.core.ports import Locker
+from tusd_py.core.rules import Rules
+from tusd_py.core.uploads import Uploads
+from tusd_py.errors import RequestError, TusError
+from tusd_py.lockers.file import FileLocker
+from tusd_py.lockers.memory import MemoryLocker
+from tusd_py.stores.disk import DiskStore
+from tusd_py.stores.disk.files import WORK_FOLDER
+from tusd_py.web.cors import Cors
+from tusd_py.web.envelope import Envelope
+from tusd_py.web.requests import Proxies
+from tusd_py.web.responses import error_response
+from tusd_py.web.routes import Timing, TusEndpoint
+
+log = logging.getLogger("tusd_py.app")
+
+
+def create_app(config: Config | None = None) -> Starlette:
+    """The upload server as an ASGI application; `app.state.uploads` is its `Uploads`.
+
+    Makes the upload directory. Raises ConfigError if uploads cannot be stored there.
+    """
+    config = config or Config()
+    store = DiskStore(
+        config.upload_dir,
+        is_durable=config.durability == "power",
+        dir_permissions=config.dir_perms,
+        file_permissions=config.file_perms,
+    )
+    store.prepare()
+    locker = _locker(config, store)
+    uploads = Uploads(store, locker, _rules(config))
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.callback(store.close)
+            if isinstance(locker, FileLocker):
+                await locker.start()
+                stack.push_async_callback(locker.aclose)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_sweep_forever, uploads, config.sweep_interval)
+                yield
+                tasks.cancel_scope.cancel()
+
+    endpoint = TusEndpoint(
+        uploads,
+        config.base_path,
+        Proxies(tuple(ip_network(each) for each in config.trusted_proxies) if config.behind_proxy else ()),
+        Timing(config.stall_timeout, config.network_timeout),
+    )
+    app = Starlette(
+        routes=endpoint.routes(),
+        lifespan=lifespan,
+        middleware=[Middleware(Envelope, cors=None if config.disable_cors else _cors(config))],
+        exception_handlers={TusError: _answer_error, HTTPException: _answer_error},
+    )
+    app.router.redirect_slashes = False
+    app.state.uploads = uploads
+    return app
+
+
+def _locker(config: Config, store: DiskStore) -> Locker:
+    if config.locker == "memory":
+        return MemoryLocker(timeout_seconds=config.acquire_lock_timeout)
+    folder = Path(store.directory, WORK_FOLDER, "locks")
+    return FileLocker(folder, timeout_seconds=config.acquire_lock_timeout)
+
+
+def _rules(config: Config) -> Rules:
+    return Rules(
+        max_size_bytes=config.max_size or None,
+        expire_after_seconds=config.expire_after or None,
+        allows_termination=not config.disable_termination,
+        allows_concatenation=not config.disable_concatenation,
+        allows_download=not config.disable_download,
+    )
+
+
+def _cors(config: Config) -> Cors:
+    return Cors(
+        allow_origin=config.cors_allow_origin,
+        allow_credentials=config.cors_allow_credentials,
+        allow_methods=config.cors_allow_methods,
+        allow_headers=config.cors_allow_headers,
+        max_age=config.cors_max_age,
+        expose_headers=config.cors_expose_headers,
+    )
+
+
+async def _sweep_forever(uploads: Uploads, interval_seconds: float) -> None:
+    """At the start, for what a crash left, and then now and again."""
+    while True:
+        try:
+            removed = await uploads.sweep()
+            if removed:
+                log.info("Swept removed=%d", removed)
+        except TusError as error:
+            log.warning("SweepFailed reason=%s", error.message)
+        await anyio.sleep(interval_seconds)
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):  # Starlette's own: no such path
+        error = RequestError("not found", code="ERR_NOT_FOUND", status=error.status_code, headers=error.headers)
+    if not isinstance(error, TusError):
+        raise error
+    return error_response(error, accept=request.headers.get("accept", ""), is_head=request.method == "HEAD")

@@ -1,0 +1,8 @@
+"""The settings: what there is and what it means (`settings`), of which kinds (`kinds`), read from where (`sources`),
+printed how (`reference`).
+"""
+
+from tusd_py.config.settings import SETTINGS as SETTINGS
+from tusd_py.config.settings import Config as Config
+from tusd_py.config.settings import Loaded as Loaded
+from tusd_py.config.settings import load as load

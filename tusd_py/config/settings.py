@@ -1,0 +1,244 @@
+"""Every setting: its name, default and help, and what values work together.
+
+`Config` may be made in Python, where it checks itself, or by `load` from flags > environment > file > defaults.
+Only this module reads the environment, and only `app` and `cli` read a Config: they hand plain values on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tusd_py.config.kinds import (
+    Choice,
+    Duration,
+    Host,
+    Listing,
+    Number,
+    Path,
+    Permission,
+    Regex,
+    Setting,
+    Size,
+    Switch,
+    UrlPath,
+    check_network,
+    check_token,
+    setting,
+    settings_of,
+)
+from tusd_py.config.sources import (
+    CONFIG_VARIABLE,
+    Given,
+    read_arguments,
+    read_environment,
+    read_file,
+    read_flags,
+)
+from tusd_py.errors import ConfigError
+
+LISTENING, PROTOCOL, CORS, DISK, LOCKS, TIMEOUTS, LOGGING = (
+    "Listening", "Protocol", "CORS (browsers on other sites)", "Disk", "Locks", "Timeouts and bounds", "Logging",
+)  # fmt: skip
+
+SWITCH = Switch()
+NAMES = Listing("names of HTTP, separated by commas", check_token)
+PROXIES = Listing("IP addresses and networks such as 10.0.0.0/8, separated by commas", check_network)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The settings of one server. Sizes are bytes, times are seconds; a wrong value raises ConfigError."""
+
+    host: str = setting(
+        "127.0.0.1", Host(), LISTENING,
+        "Address to listen on. 127.0.0.1 takes connections from this machine only; 0.0.0.0 or :: from everywhere.",
+        differs="tusd: 0.0.0.0. A server without access control should not be reachable from outside before somebody"
+        " says so.",
+    )  # fmt: skip
+    port: int = setting(
+        8080, Number(0, 65535), LISTENING,
+        "TCP port to listen on. 0 takes a free one; the first line of output says which.",
+    )  # fmt: skip
+    unix_sock: str = setting(
+        "", Path(may_be_empty=True), LISTENING,
+        "Unix socket to listen on. When set, it wins: host and port are not used.",
+    )  # fmt: skip
+    base_path: str = setting(
+        "/files/", UrlPath(), LISTENING,
+        "URL path where uploads are created. With or without the slash at its end.",
+    )  # fmt: skip
+    behind_proxy: bool = setting(
+        False, SWITCH, LISTENING,
+        "A proxy stands in front: take scheme and host of upload URLs from its X-Forwarded-Proto, X-Forwarded-Host and"
+        " Forwarded headers. They are believed from trusted-proxies only.",
+    )  # fmt: skip
+    trusted_proxies: tuple[str, ...] = setting(
+        ("127.0.0.1", "::1"), PROXIES, LISTENING,
+        "Who may send the headers that behind-proxy reads: IP addresses and networks, such as 10.0.0.0/8,::1.",
+        differs="tusd: no such setting; with behind-proxy it believes X-Forwarded-* from everybody, so that any client"
+        " may choose the URLs it is answered.",
+    )  # fmt: skip
+    tls_certificate: str = setting(
+        "", Path(may_be_empty=True), LISTENING,
+        "PEM file with the certificate and its chain. Together with tls-key it turns on HTTPS; without both: plain"
+        " HTTP.",
+    )  # fmt: skip
+    tls_key: str = setting(
+        "", Path(may_be_empty=True), LISTENING,
+        "PEM file with the private key of tls-certificate.",
+    )  # fmt: skip
+    tls_mode: str = setting(
+        "tls12", Choice("tls12", "tls12-strong", "tls13"), LISTENING,
+        "Oldest TLS that is spoken. tls12: 1.2 and newer; tls12-strong: of 1.2 only ciphers with forward secrecy and"
+        " authenticated encryption; tls13: 1.3 only.",
+    )  # fmt: skip
+
+    max_size: int = setting(
+        0, Size(), PROTOCOL,
+        "Longest upload allowed, in bytes. Longer ones are refused with 413. 0: no limit.",
+    )  # fmt: skip
+    disable_download: bool = setting(
+        False, SWITCH, PROTOCOL, "Do not serve finished uploads by GET.",
+    )  # fmt: skip
+    disable_termination: bool = setting(
+        False, SWITCH, PROTOCOL, "Do not let clients remove uploads by DELETE.",
+    )  # fmt: skip
+    disable_concatenation: bool = setting(
+        False, SWITCH, PROTOCOL, "Do not let clients upload in parallel parts that are joined at the end.",
+    )  # fmt: skip
+    expire_after: float = setting(
+        7 * 86_400.0, Duration(may_be_zero=True), PROTOCOL,
+        "Remove unfinished uploads that nobody touched for this long; clients are told in Upload-Expires. Only uploads"
+        " whose client was told are ever removed: never finished ones, never ones that tusd wrote. 0: never.",
+        differs="tusd: never. Uploads that their clients gave up would fill the disk in the end; a week outlasts a"
+        " long weekend.",
+    )  # fmt: skip
+    sweep_interval: float = setting(
+        600.0, Duration(may_be_zero=False), PROTOCOL,
+        "How often expired uploads are looked for. Costs in proportion to the unfinished uploads.",
+        differs="tusd: no such setting; it removes nothing by itself.",
+    )  # fmt: skip
+
+    disable_cors: bool = setting(
+        False, SWITCH, CORS, "Send no CORS headers; pages of other sites can then not upload here.",
+    )  # fmt: skip
+    cors_allow_origin: str = setting(
+        ".*", Regex(), CORS,
+        "Regular expression for the sites whose pages may upload, as in ^https://(app|www)\\.example\\.com$ (with ^ and"
+        " $, so that no longer name fits by accident). .* allows all. Others get 403.",
+    )  # fmt: skip
+    cors_allow_credentials: bool = setting(
+        False, SWITCH, CORS,
+        "Let those pages send cookies and logins. Narrow cors-allow-origin first: with .* any site could act in its"
+        " visitors' names.",
+    )  # fmt: skip
+    cors_allow_methods: tuple[str, ...] = setting(
+        (), NAMES, CORS, "More methods to allow, beside those of tus.",
+    )  # fmt: skip
+    cors_allow_headers: tuple[str, ...] = setting(
+        (), NAMES, CORS, "More request headers to allow, beside those of tus.",
+    )  # fmt: skip
+    cors_max_age: int = setting(
+        86_400, Number(0, 2**31 - 1), CORS,
+        "Seconds for which a browser may remember what is allowed. 86400: a day, and browsers cap it themselves.",
+    )  # fmt: skip
+    cors_expose_headers: tuple[str, ...] = setting(
+        (), NAMES, CORS, "More response headers that pages may read, beside those of tus.",
+    )  # fmt: skip
+
+    upload_dir: str = setting(
+        "./data", Path(may_be_empty=False), DISK,
+        "Directory for uploads, each as <id> and <id>.info. Relative to the working directory.",
+    )  # fmt: skip
+    durability: str = setting(
+        "power", Choice("power", "process"), DISK,
+        "What an acknowledged byte survives. power: data and record are on the disk (fsync) before an offset is"
+        " answered, so loss of power loses nothing; every PATCH waits for the disk. process: survives kill -9 of the"
+        " server, but not loss of power; the disk is not waited for.",
+        differs="tusd: no such setting; it promises what process does. An answered offset is a promise, and a client"
+        " that was answered throws its copy away.",
+    )  # fmt: skip
+    dir_perms: int = setting(
+        0o775, Permission(0o700), DISK,
+        "Mode of directories that are created, in octal; the umask still applies.",
+    )  # fmt: skip
+    file_perms: int = setting(
+        0o664, Permission(0o600), DISK,
+        "Mode of files that are created, in octal; the umask still applies.",
+    )  # fmt: skip
+
+    locker: str = setting(
+        "file", Choice("file", "memory"), LOCKS,
+        "How two requests are kept from changing one upload at once. file: any number of processes may serve one"
+        " directory. memory: for one process, and never more.",
+    )  # fmt: skip
+    acquire_lock_timeout: float = setting(
+        20.0, Duration(may_be_zero=True), LOCKS,
+        "How long a request waits for an upload that another one holds before it is answered 423, which clients retry.",
+    )  # fmt: skip
+    stall_timeout: float = setting(
+        0.5, Duration(may_be_zero=True), LOCKS,
+        "A PATCH whose client sent nothing for this long gives the upload up to a request that asks for it; its bytes"
+        " are kept. Without such a request it may be silent for network-timeout.",
+        differs="tusd: no such setting; whoever asks ends a running PATCH, also a healthy one.",
+    )  # fmt: skip
+
+    network_timeout: float = setting(
+        60.0, Duration(may_be_zero=False), TIMEOUTS,
+        "Longest silence of a client in the middle of a body. Then the request ends; its bytes are kept.",
+    )  # fmt: skip
+    shutdown_timeout: float = setting(
+        10.0, Duration(may_be_zero=True), TIMEOUTS,
+        "How long running requests may take to end after SIGTERM or Ctrl-C. Their bytes are kept either way.",
+    )  # fmt: skip
+    max_header_size: int = setting(
+        65_536, Size(4_096, 16 * 2**20), TIMEOUTS,
+        "Longest head of a request, in bytes. Metadata and lists of parts travel in it.",
+        differs="tusd: no such setting; Go's 1 MiB. 64 KiB holds over a thousand parts, and a flood of"
+        " connections 16 times less memory.",
+    )  # fmt: skip
+
+    verbose: bool = setting(
+        True, SWITCH, LOGGING, "Log one line for each event. Errors are logged in any case.",
+    )  # fmt: skip
+    show_startup_logs: bool = setting(
+        True, SWITCH, LOGGING,
+        "Print where uploads go and how to stop. The first line, with the URL, is printed in any case: other programs"
+        " wait for it.",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for name, each in SETTINGS.items():
+            object.__setattr__(self, name, each.accept(getattr(self, name), f"setting {name}"))
+        if self.tls_certificate and not self.tls_key:
+            raise ConfigError(f"--tls-certificate {self.tls_certificate!r} needs --tls-key; set both, or neither")
+        if self.tls_key and not self.tls_certificate:
+            raise ConfigError(f"--tls-key {self.tls_key!r} needs --tls-certificate; set both, or neither")
+
+
+SETTINGS: dict[str, Setting] = settings_of(Config)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A Config, and for each setting where its value comes from."""
+
+    config: Config
+    sources: dict[str, str]
+
+
+def load(argv: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Loaded:
+    """Settings from flags, environment and file; a source is checked also where a stronger one overrules it.
+
+    Words of `argv` that are not flags, --help and --version are the caller's.
+    """
+    environ = os.environ if environ is None else environ
+    arguments = read_arguments(argv, SETTINGS)
+    path = environ.get(CONFIG_VARIABLE, "") if arguments.config_file is None else arguments.config_file
+    given: dict[str, Given] = read_file(path, SETTINGS) if path else {}
+    given |= read_environment(environ, SETTINGS)
+    given |= read_flags(arguments, SETTINGS)
+    config = Config(**{name: value for name, (value, _) in given.items()})
+    return Loaded(config, {name: given[name].source if name in given else "default" for name in SETTINGS})

@@ -1,0 +1,248 @@
+"""The bytes of one request on their way into a store.
+
+To the store a broken network looks like an orderly end: `Body.into` returns, what arrived counts, and the real error
+is kept in `Body.error` for `core.uploads` to raise afterwards. The body counts, bounds, times and digests the bytes
+as they pass, and can be ended from outside; it leaves reading the network to its source and keeping bytes to the sink.
+
+Source, body and sink speak one language, that of asyncio.BufferedProtocol: "where do the next bytes go?" and "so
+many are there". So a socket can fill the store's own memory, and any server can fill it by copying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from enum import Enum
+from math import inf
+from typing import Protocol
+
+import anyio
+
+from tusd_py.core.checksum import Buffer, Checksum
+from tusd_py.errors import Interrupted, RequestError, TusError, size_exceeded
+
+
+class Wish(Enum):
+    """What somebody who waits for an upload wants of its present holder."""
+
+    NOW = "now"
+    WHEN_STALLED = "when-stalled"
+    IF_STALLED = "if-stalled"
+
+
+class Sink(Protocol):
+    """Where a store takes bytes."""
+
+    def buffer(self) -> memoryview:
+        """Writable room for the next bytes, at least one; good until `filled`."""
+        ...
+
+    def filled(self, count: int) -> Awaitable[None] | None:
+        """`count` (> 0) bytes are at the start of the last `buffer()`.
+
+        None: go on at once. An awaitable: await it before the next `buffer()`; this is how a slow store slows its
+        client. Raises what the store raises.
+        """
+        ...
+
+
+class Source(Protocol):
+    """Where the bytes of a request come from."""
+
+    async def fill(self, sink: Sink) -> Checksum | None:
+        """Hand every byte to `sink`, in order. Returns the checksum that a trailer brought, if any.
+
+        Raises `Interrupted` when the body ends early, after all that arrived was handed over.
+        """
+        ...
+
+
+def unexpected_eof() -> Interrupted:
+    """The client went away in mid-body (tus K19); nobody is likely to read this answer."""
+    return Interrupted("the body ended early", code="ERR_UNEXPECTED_EOF", status=400)
+
+
+def taken_over() -> Interrupted:
+    return Interrupted("another request took this upload over; ask for the offset and go on from there")
+
+
+def _timed_out(seconds: float) -> Interrupted:
+    # tus K19: the connection is closed. 503, since a client that wakes up again retries on it (tusd: 500).
+    return Interrupted(
+        f"no byte for {seconds:g} s",
+        code="ERR_READ_TIMEOUT",
+        status=503,
+        headers={"Connection": "close"},
+    )
+
+
+class Body:
+    """One request's body. `received` counts bytes handed to the sink; `error` is why it ended early, or None.
+
+    `checksum` is what the bytes must hash to; `expects_trailer` says that this will be known only at the end. Either
+    makes the body atomic: it counts whole or not at all (tus S4, S9). `may_trail`: a trailer may come without being
+    announced, so nothing may count before the end either. `stall_seconds` of silence and the client is
+    stalled: a request that waits for the upload may have it. After `idle_seconds` the body ends by itself. Only time
+    spent waiting for the client counts, never time in the store (failures F37).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        checksum: Checksum | None = None,
+        expects_trailer: bool = False,
+        may_trail: bool = False,
+        stall_seconds: float = 0.5,
+        idle_seconds: float = 60.0,
+    ) -> None:
+        self.received = 0
+        self.error: TusError | None = None
+        self.is_atomic = checksum is not None or expects_trailer
+        self.may_be_discarded = self.is_atomic or may_trail
+        self._source = source
+        self._checksum = checksum
+        self._hasher = checksum.hasher() if checksum else None
+        self._late_checksum: Checksum | None = None
+        self._stall_seconds = stall_seconds
+        self._idle_seconds = idle_seconds
+        self._limit: int | None = None
+        self._limit_error: Callable[[], TusError] = size_exceeded
+        self._sink: Sink
+        self._window = memoryview(b"")
+        self._scope = anyio.CancelScope()
+        self._is_reading = False  # waiting for the client, not for the store
+        self._last_activity = 0.0
+        self._has_ended = False
+        self._watchers = 0
+        self._is_wanted = False  # as of the deadline now set
+        self._activity: anyio.Event | None = None
+        self._broken = anyio.Event()
+
+    def bound(self, limit: int | None, error: Callable[[], TusError] = size_exceeded) -> None:
+        """Take at most `limit` bytes (None: any number); what goes beyond ends the body with `error()`."""
+        self._limit = limit
+        self._limit_error = error
+
+    async def into(self, sink: Sink) -> None:
+        """Fill `sink` until the body ends, for whatever reason. Raises only what the sink raises."""
+        self._sink = sink
+        if self.error is not None:
+            return
+        try:
+            with self._scope:
+                self._resume()
+                self._late_checksum = await self._source.fill(self)
+        except (Interrupted, RequestError) as error:
+            self._keep(error)
+        finally:
+            self._suspend()
+            self._has_ended = True
+        if self._scope.cancelled_caught:
+            self._keep(taken_over() if self._is_wanted else _timed_out(self._idle_seconds))
+
+    async def accepts(self, read_back: Callable[[], AsyncIterator[Buffer]]) -> bool:
+        """Whether the bytes may count. Asked once, after `into`, before the store makes them count.
+
+        `read_back()` yields the bytes that were received, again: a trailer names its algorithm only at the end.
+        """
+        checksum = self._checksum or self._late_checksum
+        if checksum is None and not self.is_atomic:
+            return True
+        if self.error is not None:
+            return False  # tus S9: cut short, so discarded whole
+        if checksum is None:
+            self._keep(RequestError("the announced Upload-Checksum trailer did not come", code="ERR_INVALID_CHECKSUM"))
+            return False
+        hasher = self._hasher
+        if hasher is None:
+            hasher = checksum.hasher()
+            async for piece in read_back():
+                hasher.update(piece)
+        if checksum.matches(hasher):
+            return True
+        self._keep(RequestError("the checksum does not match", code="ERR_CHECKSUM_MISMATCH", status=460))
+        return False
+
+    def interrupt(self, error: Interrupted) -> None:
+        """End the body now, from outside; its bytes stay. Without effect once it has ended."""
+        if not self._has_ended:
+            self._keep(error)
+            self._scope.cancel()
+
+    async def release_requested(self, wish: Wish) -> bool:
+        """Somebody else wants the upload; the contract is `ports.ReleaseRequested`."""
+        if wish is Wish.NOW:
+            self.interrupt(taken_over())
+            return True
+        self._watchers += 1
+        self._arm()
+        try:
+            if wish is Wish.WHEN_STALLED:
+                await self._broken.wait()
+            elif self._is_reading:
+                self._activity = self._activity or anyio.Event()
+                await self._activity.wait()
+            return self.error is not None
+        finally:
+            self._watchers -= 1
+            self._arm()
+
+    # The sink that the source sees.
+
+    def buffer(self) -> memoryview:
+        room = self._sink.buffer()
+        if self._limit is not None:
+            left = self._limit - self.received
+            if left <= 0:
+                raise self._limit_error()
+            room = room[:left]
+        self._window = room
+        return room
+
+    def filled(self, count: int) -> Awaitable[None] | None:
+        self.received += count
+        if self._hasher is not None:
+            self._hasher.update(self._window[:count])
+        pause = self._sink.filled(count)
+        if pause is not None:
+            return self._wait_for_store(pause)
+        self._resume()
+        return None
+
+    async def _wait_for_store(self, pause: Awaitable[None]) -> None:
+        self._suspend()
+        try:
+            await pause
+        finally:
+            self._resume()
+
+    # Keeping time.
+
+    def _resume(self) -> None:
+        self._is_reading = True
+        self._last_activity = anyio.current_time()
+        self._announce_activity()
+        self._arm()
+
+    def _suspend(self) -> None:
+        self._is_reading = False
+        self._scope.deadline = inf
+        self._announce_activity()
+
+    def _announce_activity(self) -> None:
+        if self._activity is not None:
+            self._activity.set()
+            self._activity = None
+
+    def _arm(self) -> None:
+        """Set the time at which the silence of the client is too long: soon if somebody waits for the upload."""
+        if not self._is_reading:
+            return
+        self._is_wanted = self._watchers > 0
+        seconds = self._stall_seconds if self._is_wanted else self._idle_seconds
+        self._scope.deadline = self._last_activity + seconds
+
+    def _keep(self, error: TusError) -> None:
+        if self.error is None:
+            self.error = error
+            self._broken.set()

@@ -1,0 +1,73 @@
+"""Digests of a body: which algorithms there are, and one expected digest. Header syntax is `protocol.checksum`."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Hasher(Protocol):
+    """What hashlib's objects offer and we use."""
+
+    def update(self, data: Buffer, /) -> None: ...
+    def digest(self) -> bytes: ...
+
+
+class Crc32:
+    """zlib's CRC-32 as a hasher; the digest is four bytes, most significant first."""
+
+    def __init__(self) -> None:
+        self._crc = 0
+
+    def update(self, data: Buffer, /) -> None:
+        self._crc = zlib.crc32(data, self._crc)
+
+    def digest(self) -> bytes:
+        return self._crc.to_bytes(4, "big")
+
+
+def _md5() -> Hasher:
+    return hashlib.md5(usedforsecurity=False)
+
+
+def _sha1() -> Hasher:
+    return hashlib.sha1(usedforsecurity=False)
+
+
+def _find_algorithms() -> dict[str, Callable[[], Hasher]]:
+    found: dict[str, Callable[[], Hasher]] = {
+        "sha1": _sha1,  # tus S5: always there
+        "sha256": hashlib.sha256,
+        "sha512": hashlib.sha512,
+        "md5": _md5,
+        "crc32": Crc32,
+    }
+    try:
+        import google_crc32c  # noqa: PLC0415  (an extra: the algorithm exists where its library does)
+    except ImportError:
+        return found
+    found["crc32c"] = google_crc32c.Checksum
+    return found
+
+
+ALGORITHMS: Mapping[str, Callable[[], Hasher]] = _find_algorithms()
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """The digest that a body must have. `algorithm` is a key of ALGORITHMS, `expected` the raw digest."""
+
+    algorithm: str
+    expected: bytes
+
+    def hasher(self) -> Hasher:
+        return ALGORITHMS[self.algorithm]()
+
+    def matches(self, hasher: Hasher) -> bool:
+        return hmac.compare_digest(hasher.digest(), self.expected)

@@ -1,0 +1,107 @@
+"""The record of an upload: its id, its states, its metadata. Plain values, no behaviour that waits.
+
+Who changes a record: only a store, on behalf of `core.uploads`. Everybody else reads it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+UploadId = NewType("UploadId", str)
+
+# Also a file name, an object key and a URL segment: no dot, slash, percent sign or control character (failures F35).
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+
+
+def parse_id(text: str) -> UploadId | None:
+    """The id if `text` is one, else None. Nothing that fails here ever reaches a store or a locker."""
+    return UploadId(text) if _ID.fullmatch(text) else None
+
+
+def new_id() -> UploadId:
+    """128 random bits in hex, as tusd's ids: whoever has the URL has the upload, so it cannot be guessed."""
+    return UploadId(secrets.token_hex(16))
+
+
+def final_id(partials: Iterable[UploadId], metadata: str) -> UploadId:
+    """The id of the final upload made of these partials: the same question gives the same upload (failures F16).
+
+    As hard to guess as the partials' own ids.
+    """
+    text = "\n".join([*partials, metadata])
+    return UploadId(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32])
+
+
+class State(StrEnum):
+    """Where an upload is on its way. All bytes in is not the same as finished."""
+
+    RECEIVING = "receiving"
+    ASSEMBLING = "assembling"
+    AVAILABLE = "available"
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Upload-Metadata: `raw` as the client sent it (tus C9), `values` decoded, for people and file names."""
+
+    raw: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: Mapping[str, str]) -> Metadata:
+        """Metadata whose raw form is lost, as in records that tusd wrote."""
+        pairs = ((key, base64.b64encode(value.encode()).decode()) for key, value in values.items())
+        return cls(",".join(f"{key} {value}".rstrip() for key, value in pairs), dict(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A snapshot of one upload.
+
+    `length` and `offset` are bytes; `length` is None while deferred. `offset` is the longest unbroken durable run
+    from byte 0. Times are seconds since the epoch. `concat` is Upload-Concat as received (tus N10), `partials` what
+    a final upload is made of. `is_settled` is False when only the lock's holder can tell the offset or drive the
+    upload on: after a crash, or while a holder is writing.
+    """
+
+    id: UploadId
+    length: int | None
+    metadata: Metadata = Metadata()
+    offset: int = 0
+    state: State = State.RECEIVING
+    is_partial: bool = False
+    concat: str | None = None
+    partials: tuple[UploadId, ...] = ()
+    created_at: float = 0.0
+    touched_at: float = 0.0
+    expire_after_seconds: float | None = None
+    is_settled: bool = True
+
+    @property
+    def is_final(self) -> bool:
+        return bool(self.partials)
+
+    @property
+    def is_available(self) -> bool:
+        return self.state is State.AVAILABLE
+
+    @property
+    def has_all_bytes(self) -> bool:
+        return self.offset == self.length
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the upload may be removed if nothing more arrives; None for finished ones and those kept for ever."""
+        if self.expire_after_seconds is None or self.is_available:
+            return None
+        return max(self.created_at, self.touched_at) + self.expire_after_seconds
+
+    def is_expired(self, now: float) -> bool:
+        return self.expires_at is not None and self.expires_at <= now

@@ -1,0 +1,1 @@
+"""Who may change an upload. Each locker implements `core.ports.Locker`."""

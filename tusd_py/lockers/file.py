@@ -1,0 +1,191 @@
+"""Locks for any number of processes on one machine that share a directory, without a service beside them.
+
+`ranges` keeps others out, `peers` asks them to let go and hears when they did, `turns` keeps order at home; this module
+puts them together. A process that dies, however it dies, holds nothing (failures F23). On the disk there is one empty
+lock file, and a socket for each process.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from tusd_py.core.body import Wish
+from tusd_py.core.ports import ReleaseRequested
+from tusd_py.core.upload import UploadId
+from tusd_py.errors import BackendError
+from tusd_py.lockers.folder import Folder
+from tusd_py.lockers.peers import Link, Peers
+from tusd_py.lockers.ranges import LockFile
+from tusd_py.lockers.turns import Turn, Turns
+
+log = logging.getLogger("tusd_py.locks")
+
+_TOUCH_SECONDS = 3600.0
+_QUIET_SECONDS = 300.0
+
+_ADVICE = {
+    errno.EACCES: "permission denied: let the server's user own the directory and the files in it",
+    errno.EPERM: "permission denied: let the server's user own the directory and the files in it",
+    errno.EROFS: "the file system is read-only: remount it writable (look for disk errors in the kernel log)",
+    errno.ENOSPC: "the disk is full: free space",
+    errno.ENOLCK: "the kernel has no room for locks, or the file system has none: use a local file system",
+    errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine: raise fs.file-max",
+}
+
+
+class FileLocker:
+    """A `core.ports.Locker` for the processes that share `directory`; it must be on a local file system.
+
+    Opened by `start`, or by the first use; `aclose` when nothing is held any more.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], timeout_seconds: float = 20.0) -> None:
+        self._machine = _Machine(os.fspath(directory))
+        self._turns = self._machine.turns = Turns(timeout_seconds, self._machine)
+
+    async def start(self) -> None:
+        """Be reachable for the other processes and clean up after dead ones. Raises BackendError."""
+        self._machine.open()
+        self._machine.sweep()
+
+    async def aclose(self) -> None:
+        await self._machine.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def hold(
+        self, upload_id: UploadId, release_requested: ReleaseRequested, *, wish: Wish | None = Wish.WHEN_STALLED
+    ) -> Turn:
+        return Turn(self._turns, upload_id, release_requested, wish)
+
+    async def settle(self, upload_id: UploadId) -> bool:
+        return await self._turns.settle(upload_id)
+
+
+class _Machine:
+    """All processes that share the directory, seen from this one: a `turns.Beyond`."""
+
+    turns: Turns
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._folder = Folder(path)
+        self._file = LockFile(self._folder.lock_path)
+        self._peers: Peers | None = None
+        self._touched_at = 0.0
+        self._logged_at: dict[int, float] = {}
+
+    def open(self) -> None:
+        if self._file.is_open:
+            return
+        with self._translated():
+            try:
+                self._folder.open()
+                # In this order: whoever has a lock can be asked for it.
+                self._peers = Peers(self._folder, self.turns, self._refresh)
+                self._peers.listen()
+                self._file.open()
+            except BaseException:
+                self._folder.close()
+                raise
+        self._touched_at = time.monotonic()
+
+    def sweep(self) -> None:
+        with self._translated():
+            self._folder.sweep()
+
+    async def aclose(self) -> None:
+        self._file.close()
+        if self._peers is not None:
+            await self._peers.aclose()
+        self._folder.close()
+
+    # turns.Beyond
+
+    def claim(self, upload_id: UploadId) -> bool:
+        try:
+            self._be_open()
+            is_mine = self._file.lock(upload_id)
+            # Looked at while it is locked: whoever comes later finds this very file, locked.
+            if not self._file.is_removed():
+                return is_mine
+            # Its locks say nothing any more. So it counts as taken: then everybody is asked before the next try, and
+            # whoever is asked moves to the new file first.
+            self._file.unlock(upload_id)
+            self._move()
+            return False
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def is_taken(self, upload_id: UploadId) -> bool:
+        try:
+            self._be_open()
+            if self._file.is_removed():
+                self._move()
+            return self._file.is_locked(upload_id)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def follow(self, upload_id: UploadId, ended: Callable[[], None]) -> Link:
+        assert self._peers is not None  # noqa: S101  (opened by the claim that found it taken)
+        return self._peers.follow(upload_id, lambda: self.is_taken(upload_id), ended)
+
+    def let_go(self, upload_id: UploadId) -> None:
+        self._file.unlock(upload_id)
+
+    # Staying findable.
+
+    def _be_open(self) -> None:
+        self.open()
+        if time.monotonic() - self._touched_at > _TOUCH_SECONDS:
+            self._touched_at = time.monotonic()
+            self._file.touch()
+            self._be_listed()
+
+    def _be_listed(self) -> None:
+        if self._peers is not None and not self._folder.touch():
+            self._peers.listen()
+
+    def _refresh(self) -> None:
+        try:
+            if self._file.is_removed():
+                self._move()
+        except OSError as error:
+            self._failure(error)
+
+    def _move(self) -> None:
+        self._folder.open()
+        self._file.move()
+        self._be_listed()
+
+    # Failures.
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: OSError) -> BackendError:
+        number = error.errno or 0
+        now = time.monotonic()
+        if now - self._logged_at.get(number, -_QUIET_SECONDS) >= _QUIET_SECONDS:
+            self._logged_at[number] = now
+            log.error("LockerFailed directory=%s error=%s: %s", self._path, error, _ADVICE.get(number, "see the error"))
+        return BackendError("the server cannot lock uploads just now; the offset acknowledged so far is unharmed")

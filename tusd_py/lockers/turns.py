@@ -1,0 +1,334 @@
+"""Whose turn it is: in one process, who holds an upload, who waits for it, and what its holder is asked meanwhile.
+
+Every locker is built on this. What others than this process hold comes in through `Beyond`: it looks here like a lock
+with a holder of its own, who can be asked and whose turn ends some time. Nothing polls, a lock that is let go wakes
+the next in line and nobody else, and an upload that nobody holds leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol
+
+import anyio
+
+from tusd_py.core.body import Wish
+from tusd_py.core.ports import ReleaseRequested
+from tusd_py.core.upload import UploadId
+from tusd_py.errors import TusError, upload_locked
+
+log = logging.getLogger("tusd_py.locks")
+
+ANSWER_SECONDS = 1.0  # a holder asked IF_STALLED that is silent for longer counts as healthy
+
+
+class Watcher(Protocol):
+    """Somebody who cares about the present turn and does not wait for one. Nothing is called after `ended`."""
+
+    def answered(self, wish: Wish, is_letting_go: bool) -> None: ...
+    def ended(self) -> None: ...
+
+
+class Foreign(Protocol):
+    """The turn of a holder in another process, as far as it is known here."""
+
+    async def release_requested(self, wish: Wish) -> bool: ...
+
+    def close(self) -> None:
+        """Nobody here is interested any more."""
+        ...
+
+
+class Beyond(Protocol):
+    """The right that is shared with others than this process. Asked only for what nobody in this process holds."""
+
+    def claim(self, upload_id: UploadId) -> bool:
+        """Take the right if nobody has it. Raises BackendError."""
+        ...
+
+    def is_taken(self, upload_id: UploadId) -> bool:
+        """Whether somebody has it. Raises BackendError."""
+        ...
+
+    def follow(self, upload_id: UploadId, ended: Callable[[], None]) -> Foreign:
+        """The turn of whoever has it. `ended` is called once, later, when it is worth trying again."""
+        ...
+
+    def let_go(self, upload_id: UploadId) -> None:
+        """Give the right back. Never raises."""
+        ...
+
+
+class Turn:
+    """One request for a lock, from waiting in line to letting go. What `Locker.hold` returns; good for one use."""
+
+    __slots__ = ("_turns", "error", "is_mine", "news", "release_requested", "upload_id", "wish")
+
+    news: anyio.Event  # made when there is something to wait for
+
+    def __init__(
+        self, turns: Turns, upload_id: UploadId, release_requested: ReleaseRequested, wish: Wish | None
+    ) -> None:
+        self._turns = turns
+        self.upload_id = upload_id
+        self.release_requested = release_requested
+        self.wish = wish
+        self.is_mine = False
+        self.error: TusError | None = None
+
+    async def __aenter__(self) -> None:
+        if not self._turns.take(self):
+            await self._turns.wait(self)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._turns.end(self.upload_id)
+
+    def grant(self) -> None:
+        self.is_mine = True
+        self.news.set()
+
+    def refuse(self, error: TusError) -> None:
+        self.error = error
+        self.news.set()
+
+
+class Turns:
+    """The locks of one process. All methods belong to one event loop."""
+
+    def __init__(self, timeout_seconds: float, beyond: Beyond | None = None) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._beyond = beyond
+        self._locks: dict[UploadId, _Lock] = {}
+
+    def take(self, turn: Turn) -> bool:
+        """True: `turn` has the lock. False: it is in line."""
+        lock = self._locks.get(turn.upload_id)
+        if lock is None:
+            if self._beyond is None or self._beyond.claim(turn.upload_id):
+                self._locks[turn.upload_id] = _Lock(turn.release_requested)
+                return True
+            if turn.wish is not None:
+                lock = self._follow(turn.upload_id, _Lock(turn.release_requested))
+        if lock is None or turn.wish is None:
+            raise upload_locked()
+        turn.news = anyio.Event()
+        lock.join(turn, turn.wish)
+        return False
+
+    async def wait(self, turn: Turn) -> None:
+        """Stay in line until `turn` has the lock, or raise and leave nothing behind."""
+        lock = self._locks[turn.upload_id]
+        try:
+            with anyio.move_on_after(self._timeout_seconds):
+                await turn.news.wait()
+        except BaseException:
+            if turn.is_mine:  # it came together with the cancellation
+                self.end(turn.upload_id)
+            raise
+        finally:
+            if not turn.is_mine and turn.wish is not None:
+                lock.leave(turn, turn.wish)
+                self._forget(turn.upload_id, lock)
+        if not turn.is_mine:
+            raise turn.error or upload_locked()
+
+    def end(self, upload_id: UploadId) -> None:
+        """The present holder is gone; the next in line goes on, then those hear of it who watched."""
+        lock = self._locks[upload_id]
+        watchers = lock.end_turn()
+        try:
+            self._hand_over(upload_id, lock)
+        finally:
+            for watcher in watchers:
+                watcher.ended()
+
+    async def settle(self, upload_id: UploadId) -> bool:
+        """The contract is `Locker.settle`. A holder that says it lets go gets a second more to do so."""
+        lock = self._locks.get(upload_id)
+        if lock is None:
+            if self._beyond is None or not self._beyond.is_taken(upload_id):
+                return False
+            lock = self._follow(upload_id, _Lock(_nobody))
+        settler = _Settler()
+        lock.watch(settler)
+        lock.question(Wish.IF_STALLED, settler)
+        try:
+            with settler.scope:
+                await settler.done.wait()
+        finally:
+            lock.unwatch(settler)
+            self._forget(upload_id, lock)
+        return upload_id in self._locks or (self._beyond is not None and self._beyond.is_taken(upload_id))
+
+    # For those who ask on behalf of other processes.
+
+    def watch(self, upload_id: UploadId, watcher: Watcher) -> bool:
+        """Watch the present turn, if it is one of this process."""
+        lock = self._locks.get(upload_id)
+        if lock is None or lock.foreign is not None:
+            return False
+        lock.watch(watcher)
+        return True
+
+    def question(self, upload_id: UploadId, wish: Wish, watcher: Watcher) -> None:
+        """Ask the holder on behalf of `watcher`, who watches and has not heard of an end."""
+        self._locks[upload_id].question(wish, watcher)
+
+    def unwatch(self, upload_id: UploadId, watcher: Watcher) -> None:
+        self._locks[upload_id].unwatch(watcher)
+
+    # Handing over.
+
+    def _hand_over(self, upload_id: UploadId, lock: _Lock) -> None:
+        while not lock.is_ignored():
+            try:
+                if lock.foreign is not None and self._beyond is not None and not self._beyond.claim(upload_id):
+                    self._follow(upload_id, lock)
+                    lock.ask_again()
+                    return
+            except TusError as error:
+                lock.next_in_line().refuse(error)
+                continue
+            turn = lock.next_in_line()
+            lock.foreign = None
+            lock.release_requested = turn.release_requested
+            turn.grant()
+            lock.ask_again()
+            return
+        del self._locks[upload_id]
+        if lock.foreign is None and self._beyond is not None:
+            self._beyond.let_go(upload_id)
+
+    def _follow(self, upload_id: UploadId, lock: _Lock) -> _Lock:
+        """Let `lock` stand for the turn of another process."""
+        assert self._beyond is not None  # noqa: S101  (who is asked for, exists)
+
+        def ended() -> None:
+            if self._locks.get(upload_id) is lock:
+                self.end(upload_id)
+
+        lock.foreign = self._beyond.follow(upload_id, ended)
+        lock.release_requested = lock.foreign.release_requested
+        self._locks[upload_id] = lock
+        return lock
+
+    def _forget(self, upload_id: UploadId, lock: _Lock) -> None:
+        """Stop following another process's turn that nobody here is interested in."""
+        if lock.foreign is not None and lock.is_ignored() and self._locks.get(upload_id) is lock:
+            del self._locks[upload_id]
+            lock.foreign.close()
+
+
+class _Lock:
+    """One held upload: its holder's ear, who waits and who watches. There is one question of each wish at a time,
+    shared by all who have it, and it is asked as long as one of them is there."""
+
+    __slots__ = ("_line", "_questions", "_tasks", "_watchers", "foreign", "release_requested")
+
+    def __init__(self, release_requested: ReleaseRequested) -> None:
+        self.release_requested = release_requested
+        self.foreign: Foreign | None = None
+        self._line: dict[Wish, dict[Turn, None]] = {}
+        self._watchers: dict[Watcher, None] = {}
+        self._questions: dict[Wish, dict[Watcher, None]] = {}
+        self._tasks: dict[Wish, asyncio.Task[None]] = {}
+
+    def is_ignored(self) -> bool:
+        return not self._watchers and not any(self._line.values())
+
+    def next_in_line(self) -> Turn:
+        """Taken out of the line: first come, first served, but those who want it NOW before all others."""
+        wish, line = next((wish, line) for wish in Wish if (line := self._line.get(wish)))
+        turn = next(iter(line))
+        self.leave(turn, wish)
+        return turn
+
+    def join(self, turn: Turn, wish: Wish) -> None:
+        self._line.setdefault(wish, {})[turn] = None
+        self._ask(wish)
+
+    def leave(self, turn: Turn, wish: Wish) -> None:
+        line = self._line.get(wish, {})
+        if turn in line:
+            del line[turn]
+            self._hush(wish)
+
+    def watch(self, watcher: Watcher) -> None:
+        self._watchers[watcher] = None
+
+    def question(self, wish: Wish, watcher: Watcher) -> None:
+        self._questions.setdefault(wish, {})[watcher] = None
+        self._ask(wish)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        self._watchers.pop(watcher, None)
+        for wish, watchers in self._questions.items():
+            if watcher in watchers:
+                del watchers[watcher]
+                self._hush(wish)
+
+    def end_turn(self) -> list[Watcher]:
+        """Nobody is asked any more. Returns those who watched; who waits in line stays there."""
+        for task in self._tasks.values():
+            task.cancel()
+        watchers = list(self._watchers)
+        self._tasks.clear()
+        self._questions.clear()
+        self._watchers.clear()
+        return watchers
+
+    def ask_again(self) -> None:
+        """There is a new holder: ask it what those in line want of it."""
+        for wish, line in self._line.items():
+            if line:
+                self._ask(wish)
+
+    def _ask(self, wish: Wish) -> None:
+        if wish not in self._tasks:
+            self._tasks[wish] = asyncio.get_running_loop().create_task(self._put(wish))
+
+    def _hush(self, wish: Wish) -> None:
+        if wish in self._tasks and not self._line.get(wish) and not self._questions.get(wish):
+            self._tasks.pop(wish).cancel()
+
+    async def _put(self, wish: Wish) -> None:
+        is_letting_go = False
+        try:
+            with anyio.move_on_after(ANSWER_SECONDS if wish is Wish.IF_STALLED else None):
+                is_letting_go = await self.release_requested(wish)
+        except Exception:
+            log.exception("ReleaseRequestFailed wish=%s", wish.value)
+        if self._tasks.get(wish) is not asyncio.current_task():
+            return  # the turn ended meanwhile, and the answer is about nobody
+        del self._tasks[wish]
+        for watcher in self._questions.pop(wish, {}):
+            watcher.answered(wish, is_letting_go)
+        if wish is Wish.IF_STALLED and not is_letting_go:
+            for turn in self._line.pop(wish, {}):
+                turn.refuse(upload_locked())
+
+
+class _Settler:
+    """Waits until the holder says that it goes on, or is gone."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.scope = anyio.move_on_after(ANSWER_SECONDS)
+
+    def answered(self, _wish: Wish, is_letting_go: bool) -> None:
+        if is_letting_go:
+            self.scope.deadline += ANSWER_SECONDS
+        else:
+            self.done.set()
+
+    def ended(self) -> None:
+        self.done.set()
+
+
+async def _nobody(_wish: Wish) -> bool:
+    return False

@@ -1,0 +1,1 @@
+"""The wire rules as pure functions: no await, no I/O, no web framework."""

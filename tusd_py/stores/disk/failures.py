@@ -1,0 +1,67 @@
+"""OSErrors of the disk in the words of the house: one place translates them, and logs once what to do."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tusd_py.errors import BackendError
+
+log = logging.getLogger("tusd_py.disk")
+
+_QUIET_SECONDS = 300.0
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free space or move the upload directory to a larger one",
+    errno.EDQUOT: "the disk quota is used up: raise it or free space",
+    errno.EFBIG: "the file system does not take files this large: use another one for the upload directory",
+    errno.EROFS: "the file system is read-only: remount it writable (look for disk errors in the kernel log)",
+    errno.EACCES: "permission denied: let the server's user own the upload directory and the files in it",
+    errno.EPERM: "permission denied: let the server's user own the upload directory and the files in it",
+    errno.ENOENT: "the upload directory or its .tusd-py folder is gone: restore or mount it, or restart the server",
+    errno.EIO: "the disk reports errors: look into the kernel log",
+    errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine: raise fs.file-max",
+}
+_IS_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def advice(error: OSError) -> str:
+    """What to do about it."""
+    return _ADVICE.get(error.errno or 0, "see the error")
+
+
+class Failures:
+    """Translates the failures of one directory. The client gets a fixed text, the log the path and what to do."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._logged_at: dict[int, float] = {}
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """OSError becomes BackendError: 507 when there is no room, else 500. FileExistsError passes."""
+        try:
+            yield
+        except FileExistsError:
+            raise
+        except OSError as error:
+            self._log(error)
+            if error.errno in _IS_FULL:
+                raise BackendError(
+                    "no space left to store uploads; the offset acknowledged so far is unharmed",
+                    code="ERR_INSUFFICIENT_STORAGE",
+                    status=507,
+                ) from error
+            raise BackendError from error
+
+    def _log(self, error: OSError) -> None:
+        number = error.errno or 0
+        now = time.monotonic()
+        if now - self._logged_at.get(number, -_QUIET_SECONDS) < _QUIET_SECONDS:
+            return
+        self._logged_at[number] = now
+        log.error("StoreFailed directory=%s error=%s: %s", self._directory, error, advice(error))

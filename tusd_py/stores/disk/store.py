@@ -1,0 +1,223 @@
+"""The disk store: `core.ports.Store` and every capability, over one directory. The layout is in the package's
+docstring; what makes bytes durable is in `stored`, what a crash can leave is in `files`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from tusd_py.core.checksum import Buffer
+from tusd_py.core.upload import Upload, UploadId
+from tusd_py.errors import ConfigError, RequestError, TusError, upload_not_found
+from tusd_py.stores.disk.failures import Failures, advice
+from tusd_py.stores.disk.files import Files, read_pieces
+from tusd_py.stores.disk.pace import Pace
+from tusd_py.stores.disk.sink import BUFFER_BYTES, BufferPool
+from tusd_py.stores.disk.stored import Disk, StoredFile, boot_id
+
+Hold = Callable[[UploadId], AbstractAsyncContextManager[None]]
+
+
+class DiskStore:
+    """Uploads in `directory`, which is made if it is missing.
+
+    `is_durable`: data and record are on the disk before an offset is answered, so it survives a power cut; without,
+    it survives the death of the server. Any number of processes may use one directory, with a locker they share.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        is_durable: bool = True,
+        dir_permissions: int = 0o775,
+        file_permissions: int = 0o664,
+    ) -> None:
+        files = Files(
+            Path(directory),
+            is_durable=is_durable,
+            dir_permissions=dir_permissions,
+            file_permissions=file_permissions,
+        )
+        self._disk = Disk(files, Pace(), BufferPool(), Failures(files.directory))
+
+    @property
+    def directory(self) -> str:
+        return self._disk.files.directory
+
+    def prepare(self) -> None:
+        """Make the folders and see that files can be made in them. Raises ConfigError saying what to do. Blocking."""
+        try:
+            self._disk.files.prepare()
+        except OSError as error:
+            raise ConfigError(f"cannot store uploads in {self.directory}: {error.strerror}: {advice(error)}") from error
+
+    def close(self) -> None:
+        self._disk.pace.close()
+
+    async def create(self, upload: Upload) -> StoredFile:
+        disk = self._disk
+        run = disk.pace.run_in_thread if disk.files.is_durable else disk.pace.run
+        with disk.failures.translated():
+            return await run(lambda: StoredFile.created(disk, upload))
+
+    async def read(self, upload_id: UploadId) -> Upload:
+        with self._disk.failures.translated():
+            return await self._disk.pace.run(lambda: self._read(upload_id))
+
+    async def open(self, upload_id: UploadId) -> StoredFile:
+        disk = self._disk
+        with disk.failures.translated():
+            record, data = await disk.pace.run(lambda: disk.files.read_record(upload_id))
+            is_clean = record == record.committed(data.st_size, disk.boot)
+            run = disk.pace.run_in_thread if disk.files.is_durable and not is_clean else disk.pace.run
+            try:
+                return await run(lambda: StoredFile.recovered(disk, record))
+            except FileNotFoundError:
+                raise upload_not_found() from None
+
+    async def declare_length(self, upload_id: UploadId, length: int) -> None:
+        files = self._disk.files
+
+        def declare() -> None:
+            record, _ = files.read_record(upload_id)
+            files.write_record(replace(record, upload=replace(record.upload, length=length)))
+
+        with self._disk.failures.translated():
+            await self._disk.pace.run_in_thread(declare)
+
+    async def terminate(self, upload_id: UploadId) -> None:
+        files = self._disk.files
+
+        def terminate() -> None:
+            try:
+                record, _ = files.read_record(upload_id)
+            except TusError:
+                files.remove(upload_id)  # half gone already
+                return
+            files.remove(upload_id, files.data_path(record))
+            for waited_for in dict.fromkeys(record.upload.partials):
+                files.unmark_waiting(waited_for, upload_id)
+
+        with self._disk.failures.translated():
+            await self._disk.pace.run_in_thread(terminate)
+
+    async def concatenate(self, final: UploadId, partials: Sequence[UploadId]) -> None:
+        files, pace = self._disk.files, self._disk.pace
+
+        def sources() -> list[str]:
+            return [files.data_path(files.read_record(each)[0]) for each in partials]
+
+        def commit(length: int) -> None:
+            record, _ = files.read_record(final)
+            record = replace(record, upload=replace(record.upload, length=length))
+            files.write_record(record.committed(length, self._disk.boot))
+
+        with self._disk.failures.translated():
+            length = 0
+            copying = files.copy_into_place(final, await pace.run_in_thread(sources))
+            try:
+                while (done := await pace.run_in_thread(lambda: next(copying, None))) is not None:
+                    length = done
+            finally:
+                copying.close()
+            await pace.run_in_thread(lambda: commit(length))
+
+    async def note_waiting(self, final: UploadId, partials: Iterable[UploadId]) -> None:
+        def note() -> None:
+            for each in partials:
+                self._disk.files.mark_waiting(each, final)
+
+        with self._disk.failures.translated():
+            await self._disk.pace.run(note)
+
+    async def waiting_for(self, partial: UploadId) -> list[UploadId]:
+        with self._disk.failures.translated():
+            return await self._disk.pace.run(lambda: self._disk.files.waiting_for(partial))
+
+    async def unfinished(self) -> AsyncIterator[Upload]:
+        with self._disk.failures.translated():
+            marked = await self._disk.pace.run_in_thread(self._disk.files.marked_unfinished)
+        for upload_id in marked:
+            try:
+                upload = await self.read(upload_id)
+            except RequestError:
+                continue  # no record, or no data: for `sweep_leftovers`
+            if not upload.is_available:
+                yield upload
+
+    async def sweep_leftovers(self, hold: Hold) -> int:
+        files, run = self._disk.files, self._disk.pace.run_in_thread
+        removed = 0
+        with self._disk.failures.translated():
+            for upload_id in await run(files.marked_unfinished):
+                removed += await self._swept(hold, upload_id, partial(self._sweep_mark, upload_id))
+            for upload_id, path in await run(files.temporaries):
+                removed += await self._swept(hold, upload_id, partial(files.remove_temporary, path))
+            for waited_for in await run(files.marked_waiting):
+                for final in await run(partial(files.waiting_for, waited_for)):
+                    removed += await self._swept(hold, final, partial(self._sweep_waiting, waited_for, final))
+        return removed
+
+    async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncIterator[Buffer]:
+        files, pace = self._disk.files, self._disk.pace
+
+        def open_data() -> int:
+            return os.open(files.data_path(files.read_record(upload_id)[0]), os.O_RDONLY | os.O_CLOEXEC)
+
+        with self._disk.failures.translated():
+            descriptor = await pace.run(open_data)
+            try:
+                pieces = read_pieces(descriptor, start, end, BUFFER_BYTES)
+                # Not from the page cache, perhaps, so in a thread: a reader must not slow the writers (failures F28).
+                while piece := await pace.run_in_thread(lambda: next(pieces, b"")):
+                    yield piece
+            finally:
+                os.close(descriptor)
+
+    # Steps.
+
+    def _read(self, upload_id: UploadId) -> Upload:
+        record, data = self._disk.files.read_record(upload_id)
+        found = record.offset(data.st_size, boot_id())
+        if found < record.upload.offset:
+            raise upload_not_found()  # promise 5: bytes that were answered are gone
+        # Only committed bytes may be answered; the lock's holder, or who takes the lock, commits the rest.
+        is_committed = record.boot is None and not self._disk.files.is_durable
+        offset = found if is_committed or record.upload.is_available else record.upload.offset
+        upload = replace(record.upload, offset=offset, touched_at=data.st_mtime)
+        is_settled = upload.is_available or (found == offset and not upload.has_all_bytes and not upload.is_final)
+        return replace(upload, is_settled=is_settled)
+
+    async def _swept(self, hold: Hold, upload_id: UploadId, sweep: Callable[[], int]) -> int:
+        try:
+            async with hold(upload_id):
+                return await self._disk.pace.run_in_thread(sweep)
+        except RequestError:
+            return 0  # held (failures F27)
+
+    def _sweep_mark(self, upload_id: UploadId) -> int:
+        files = self._disk.files
+        if not files.has_record(upload_id):
+            files.remove(upload_id)
+            return 1
+        try:
+            record, _ = files.read_record(upload_id)
+        except RequestError:
+            files.remove(upload_id)  # a record without data: lost, and nothing can come of it
+            return 1
+        if record.upload.is_available:
+            files.unmark_unfinished(upload_id)
+        return 0
+
+    def _sweep_waiting(self, waited_for: UploadId, final: UploadId) -> int:
+        files = self._disk.files
+        if files.has_record(final) and not self._read(final).is_available:
+            return 0
+        files.unmark_waiting(waited_for, final)
+        return 1

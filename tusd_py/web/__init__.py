@@ -1,0 +1,1 @@
+"""HTTP: turns ASGI requests into commands and outcomes into answers."""

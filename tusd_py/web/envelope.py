@@ -1,0 +1,100 @@
+"""What every request and answer goes through, whoever answers: the outermost ASGI layer.
+
+Applies X-HTTP-Method-Override before routing, refuses origins that may not ask, and adds to each answer, the
+framework's own 404 included, what the protocol and browsers want on all of them.
+"""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tusd_py.errors import TusError
+from tusd_py.protocol.headers import Headers
+from tusd_py.protocol.tus import VERSION
+from tusd_py.web.cors import Cors
+from tusd_py.web.requests import has_own_server
+from tusd_py.web.responses import Headers as HeaderLines
+from tusd_py.web.responses import error_response
+
+_ALWAYS: HeaderLines = [
+    (b"tus-resumable", VERSION.encode()),  # tus K3
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+class Envelope:
+    """Wraps `app`. `cors` None: no CORS headers and no refusals."""
+
+    def __init__(self, app: ASGIApp, cors: Cors | None) -> None:
+        self._app = app
+        self._cors = cors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers.of_raw(scope["headers"])
+        method = scope["method"]
+        override = headers.joined("x-http-method-override")
+        if override is not None:  # tus K7; a copy, since the server frames its answer by the method on the wire
+            scope = {**scope, "method": override.upper()}
+        origin = headers.joined("origin")
+        body = _BodyWatch(receive, scope, headers)
+        answer = _Answer(send, self._added(scope, headers, origin), body)
+        try:
+            if self._cors is not None:
+                self._cors.check(origin)
+            await self._app(scope, body.receive, answer.send)
+        except Exception as error:
+            if not answer.has_started:
+                known = error if isinstance(error, TusError) else TusError("internal server error")
+                accept = headers.joined("accept") or ""
+                response = error_response(known, accept=accept, is_head=method == "HEAD")
+                await response(scope, body.receive, answer.send)
+            if not isinstance(error, TusError):
+                raise  # for the server's log
+
+    def _added(self, scope: Scope, headers: Headers, origin: str | None) -> HeaderLines:
+        if self._cors is None:
+            return _ALWAYS
+        is_preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
+        return _ALWAYS + self._cors.headers(origin, is_preflight=is_preflight)
+
+
+class _Answer:
+    """The way back, on which headers are added."""
+
+    def __init__(self, send: Send, added: HeaderLines, body: _BodyWatch) -> None:
+        self.has_started = False
+        self._send = send
+        self._added = added
+        self._body = body
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_started = True
+            headers = [*message.get("headers", ()), *self._added, *self._body.closing_headers()]
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+
+class _BodyWatch:
+    """Says whether the connection must close because the answer came before the end of the body.
+
+    A stock ASGI server would take the rest of the body for the next request. Ours looks after that itself.
+    """
+
+    def __init__(self, receive: Receive, scope: Scope, headers: Headers) -> None:
+        has_body = "transfer-encoding" in headers or headers.joined("content-length") not in (None, "0")
+        self._is_open = has_body and not has_own_server(scope) and scope.get("http_version", "1.1").startswith("1")
+        self._receive = receive
+        self.receive = self._receive_watched if self._is_open else receive
+
+    async def _receive_watched(self) -> Message:
+        message = await self._receive()
+        if not message.get("more_body", False):
+            self._is_open = False
+        return message
+
+    def closing_headers(self) -> HeaderLines:
+        return [(b"connection", b"close")] if self._is_open else []

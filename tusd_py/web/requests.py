@@ -1,0 +1,106 @@
+"""What a request brings, out of its ASGI scope: headers, the body as a `core.body.Source`, the URL it was sent to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from starlette.types import Receive, Scope
+
+from tusd_py.core.body import Sink, unexpected_eof
+from tusd_py.core.checksum import Checksum
+from tusd_py.errors import RequestError
+from tusd_py.protocol.checksum import parse_checksum
+from tusd_py.protocol.headers import Headers
+
+TRAILERS_EXTENSION = "tusd_py.request_trailers"
+"""In scope["extensions"] when the server hands over trailers, in the last http.request message; ours does."""
+
+# Goes back to the client in Location.
+_HOST = re.compile(r"[A-Za-z0-9._~%:\[\]-]{1,255}", re.ASCII)
+
+
+class AsgiSource:
+    """A `core.body.Source` over ASGI `receive`, for any server."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+
+    async def fill(self, sink: Sink) -> Checksum | None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise unexpected_eof()
+            await _copy(message.get("body", b""), sink)
+            if not message.get("more_body", False):
+                return _trailer_checksum(message.get("trailers", ()))
+
+
+async def _copy(chunk: bytes, sink: Sink) -> None:
+    left = memoryview(chunk)
+    while left:
+        room = sink.buffer()
+        count = min(len(room), len(left))
+        room[:count] = left[:count]
+        pause = sink.filled(count)
+        if pause is not None:
+            await pause
+        left = left[count:]
+
+
+def _trailer_checksum(trailers: list[tuple[bytes, bytes]]) -> Checksum | None:
+    return parse_checksum(Headers.of_raw(trailers).one("upload-checksum"))
+
+
+def has_own_server(scope: Scope) -> bool:
+    """Whether `tusd_py.server` delivers this request: it hands over trailers and lingers after early answers."""
+    return TRAILERS_EXTENSION in scope.get("extensions", {})
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """Which peers may say under what URL the client sees us. Everybody else's word is ignored (tusd has no list)."""
+
+    trusted: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    def trusts(self, scope: Scope) -> bool:
+        client = scope.get("client")
+        if not self.trusted:
+            return False
+        if client is None:
+            return True  # a unix socket: who may connect to it is a matter of its permissions
+        try:
+            address = ip_address(client[0])
+        except ValueError:
+            return True
+        return any(address in network for network in self.trusted)
+
+    def origin(self, scope: Scope, headers: Headers) -> str:
+        """`scheme://host` as the client wrote it, for Location."""
+        scheme, host = scope.get("scheme", "http"), headers.one("host") or _own_host(scope)
+        if self.trusts(scope):
+            forwarded = _forwarded(headers)
+            scheme = forwarded.get("proto") or _first(headers, "x-forwarded-proto") or scheme
+            host = forwarded.get("host") or _first(headers, "x-forwarded-host") or host
+        if scheme not in ("http", "https") or not _HOST.fullmatch(host):
+            raise RequestError("the host of the request is malformed")
+        return f"{scheme}://{host}"
+
+
+def _own_host(scope: Scope) -> str:
+    server = scope.get("server")
+    if not server or server[1] is None:
+        return "localhost"
+    return f"{server[0]}:{server[1]}"
+
+
+def _first(headers: Headers, name: str) -> str:
+    """Each proxy adds its own at the end, so the first is what the client used."""
+    return (headers.joined(name) or "").partition(",")[0].strip()
+
+
+def _forwarded(headers: Headers) -> dict[str, str]:
+    """The first element of Forwarded (RFC 7239), which wins over X-Forwarded-*."""
+    pairs = (pair.partition("=") for pair in _first(headers, "forwarded").split(";"))
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}

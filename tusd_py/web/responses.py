@@ -1,0 +1,55 @@
+"""Answers and errors as ASGI messages. Error bodies are tusd's text, or problem+json for those who ask for JSON."""
+
+from __future__ import annotations
+
+import http
+import json
+from collections.abc import Mapping
+
+from starlette.responses import Response
+from starlette.types import Send
+
+from tusd_py.errors import TusError
+
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case."""
+
+
+def encode_headers(headers: Mapping[str, str]) -> Headers:
+    """Values that cannot stand in a header must have been refused before; latin-1 is what came in."""
+    return [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+async def send_empty(send: Send, status: int, headers: Headers) -> None:
+    """An answer without a body. 204 and 304 must not state a length (RFC 9110 8.6)."""
+    if status not in (204, 304):
+        headers = [*headers, (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def error_response(error: TusError, *, accept: str, is_head: bool) -> Response:
+    """`ERR_CODE: message`, as tusd; or application/problem+json (RFC 9457) when `accept` names JSON."""
+    if is_head:
+        response = Response(status_code=error.status)
+    elif "json" in accept.lower():
+        response = Response(_problem(error), error.status, media_type="application/problem+json")
+    else:
+        response = Response(f"{error.code}: {error.message}\n", error.status, media_type="text/plain")
+    response.headers.update(error.headers)
+    return response
+
+
+def _problem(error: TusError) -> str:
+    try:
+        title = http.HTTPStatus(error.status).phrase
+    except ValueError:
+        title = "Checksum Mismatch"  # 460 is tus's own
+    problem = {
+        "type": "about:blank",
+        "title": title,
+        "status": error.status,
+        "code": error.code,
+        "detail": error.message,
+    }
+    return json.dumps(problem)

@@ -1,0 +1,150 @@
+"""The two resources of tus under the base path: the creation URL and the uploads.
+
+Each method is: headers to a command, the command to `core.uploads`, the outcome to an answer. Rules live in
+`protocol.tus` and the core, errors are answered by `errors_of` in `app`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from tusd_py.core.body import Body
+from tusd_py.core.checksum import Checksum
+from tusd_py.core.commands import Concatenate
+from tusd_py.core.upload import UploadId, parse_id
+from tusd_py.core.uploads import Uploads
+from tusd_py.errors import BackendError, RequestError, upload_locked, upload_not_found
+from tusd_py.protocol import tus
+from tusd_py.protocol.headers import Headers
+from tusd_py.web import downloads
+from tusd_py.web.requests import AsgiSource, Proxies, has_own_server
+from tusd_py.web.responses import encode_headers, send_empty
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long clients may be silent in a body, in seconds; see `core.body.Body`."""
+
+    stall_seconds: float = 0.5
+    idle_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and the way to answer it."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    headers: Headers
+
+    @property
+    def method(self) -> str:
+        return str(self.scope["method"])
+
+    async def answer(self, answer: tus.Answer) -> None:
+        await send_empty(self.send, answer.status, encode_headers(answer.headers))
+
+
+class TusEndpoint:
+    """An ASGI app for everything under `base_path`, which starts and ends with a slash."""
+
+    def __init__(self, uploads: Uploads, base_path: str, proxies: Proxies, timing: Timing) -> None:
+        self._uploads = uploads
+        self._base_path = base_path
+        self._proxies = proxies
+        self._timing = timing
+
+    def routes(self) -> list[BaseRoute]:
+        """With and without the slash at the end: a redirect would lose the body."""
+        paths = dict.fromkeys([self._base_path.rstrip("/") or "/", self._base_path + "{name:path}"])
+        return [Route(path, endpoint=self) for path in paths]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send, Headers.of_raw(scope["headers"]))
+        tus.check_version(exchange.method, exchange.headers)
+        name = scope["path_params"].get("name", "").removesuffix("/")
+        if exchange.method == "OPTIONS":
+            await self._options(exchange)
+        elif not name:
+            await self._creation(exchange)
+        else:
+            await self._upload(exchange, name)
+
+    async def _options(self, exchange: Exchange) -> None:
+        await exchange.answer(tus.encode_options(self._uploads.offers, reads_trailers=has_own_server(exchange.scope)))
+
+    async def _creation(self, exchange: Exchange) -> None:
+        if exchange.method != "POST":
+            raise _not_allowed("POST, OPTIONS")
+        base = exchange.scope.get("root_path", "") + self._base_path
+        command = tus.decode_create(exchange.headers, base)
+        origin = self._proxies.origin(exchange.scope, exchange.headers)
+        if isinstance(command, Concatenate):
+            upload = await self._uploads.concatenate(command)
+        else:
+            upload = await self._uploads.create(command, self._body(exchange, command.checksum))
+        await exchange.answer(tus.encode_created(upload, f"{origin}{base}{upload.id}"))
+
+    async def _upload(self, exchange: Exchange, name: str) -> None:
+        offers = self._uploads.offers
+        verbs = {"HEAD": self._inspect, "PATCH": self._append}
+        if offers.download:
+            verbs["GET"] = self._download
+        if offers.termination:
+            verbs["DELETE"] = self._terminate
+        verb = verbs.get(exchange.method)
+        if verb is None:
+            raise _not_allowed(", ".join([*verbs, "OPTIONS"]))
+        upload_id = parse_id(name)
+        if upload_id is None:
+            raise upload_not_found()
+        await verb(exchange, upload_id)
+
+    async def _inspect(self, exchange: Exchange, upload_id: UploadId) -> None:
+        try:
+            upload = await self._uploads.inspect(upload_id)
+        except BackendError as error:
+            # tus-js-client takes any other failure of HEAD for "upload again from byte 0".
+            raise upload_locked() from error
+        await exchange.answer(tus.encode_inspected(upload))
+
+    async def _append(self, exchange: Exchange, upload_id: UploadId) -> None:
+        try:
+            command = tus.decode_append(upload_id, exchange.headers)
+            body = self._body(exchange, command.checksum)
+        except RequestError:
+            await self._uploads.refuse_unknown(upload_id)  # which upload comes before which headers
+            raise
+        await exchange.answer(tus.encode_appended(await self._uploads.append(command, body)))
+
+    async def _terminate(self, exchange: Exchange, upload_id: UploadId) -> None:
+        await self._uploads.terminate(upload_id)
+        await exchange.answer(tus.Answer(204))
+
+    async def _download(self, exchange: Exchange, upload_id: UploadId) -> None:
+        upload = await self._uploads.inspect(upload_id)
+        await downloads.serve(self._uploads, upload, exchange.headers, exchange.send)
+
+    def _body(self, exchange: Exchange, checksum: Checksum | None) -> Body:
+        reads_trailers = has_own_server(exchange.scope)
+        expects_trailer = tus.announces_checksum(exchange.headers)
+        if expects_trailer and not reads_trailers:
+            raise RequestError("checksum trailers are not supported here", code="ERR_INVALID_CHECKSUM")
+        return Body(
+            AsgiSource(exchange.receive),
+            checksum=checksum,
+            expects_trailer=expects_trailer and checksum is None,
+            may_trail=reads_trailers and "transfer-encoding" in exchange.headers,
+            stall_seconds=self._timing.stall_seconds,
+            idle_seconds=self._timing.idle_seconds,
+        )
+
+
+def _not_allowed(methods: str) -> RequestError:
+    return RequestError(
+        f"allowed here: {methods}", code="ERR_METHOD_NOT_ALLOWED", status=405, headers={"Allow": methods}
+    )
