@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import anyio
+import anyio.lowlevel
 import pytest
 import uvicorn
 from hypothesis import example, given, settings
@@ -157,6 +158,10 @@ class Client:
         if self.is_complete and self.status != 304:
             assert int(self.headers["content-length"]) == len(self.body)
 
+    async def receive(self) -> Any:
+        """Nothing: the client is there and says no more."""
+        await anyio.sleep_forever()
+
     @property
     def body(self) -> bytes:
         return b"".join(self.pieces)
@@ -172,7 +177,13 @@ async def get(
     """A whole exchange; complete at its end, with every reader closed."""
     store = store or store_of(payload)
     client = Client()
-    await serve(uploads_over(store), finished(len(payload), metadata), Headers((headers or {}).items()), client.send)
+    await serve(
+        uploads_over(store),
+        finished(len(payload), metadata),
+        Headers((headers or {}).items()),
+        client.send,
+        client.receive,
+    )
     assert client.is_complete
     await store.settle()
     return client
@@ -200,7 +211,7 @@ async def test_the_whole_upload() -> None:
 async def test_unfinished_upload_is_400(state: State) -> None:
     client = Client()
     with pytest.raises(RequestError) as caught:
-        await serve(uploads_over(store_of(PAYLOAD)), finished(state=state), NO_HEADERS, client.send)
+        await serve(uploads_over(store_of(PAYLOAD)), finished(state=state), NO_HEADERS, client.send, client.receive)
     assert (caught.value.status, caught.value.code, client.status) == (400, "ERR_INCOMPLETE_UPLOAD", 0)
 
 
@@ -217,7 +228,7 @@ async def test_last_modified_is_never_in_the_future() -> None:
     client = Client()
     before = int(time.time())
     upload = finished(touched_at=time.time() + 3600)
-    await serve(uploads_over(store_of(PAYLOAD)), upload, NO_HEADERS, client.send)
+    await serve(uploads_over(store_of(PAYLOAD)), upload, NO_HEADERS, client.send, client.receive)
     assert before <= parsedate_to_datetime(client.headers["last-modified"]).timestamp() <= time.time()
 
 
@@ -581,7 +592,7 @@ def test_no_metadata_smuggles_a_header(metadata: dict[str, str]) -> None:
 async def test_a_store_that_fails_at_once_gets_an_honest_status(damage: dict[str, int]) -> None:
     store, client = store_of(PAYLOAD, **damage), Client()
     with pytest.raises(BackendError) as caught:
-        await serve(uploads_over(store), finished(), NO_HEADERS, client.send)
+        await serve(uploads_over(store), finished(), NO_HEADERS, client.send, client.receive)
     await store.settle()
     assert (caught.value.status, client.status) == (500, 0)
 
@@ -595,7 +606,7 @@ async def test_what_the_store_has_lost_is_404() -> None:
 
     client = Client()
     with pytest.raises(RequestError) as caught:
-        await serve(uploads_over(LostStore()), finished(), NO_HEADERS, client.send)
+        await serve(uploads_over(LostStore()), finished(), NO_HEADERS, client.send, client.receive)
     assert (caught.value.status, client.status) == (404, 0)
 
 
@@ -604,7 +615,7 @@ async def test_what_the_store_has_lost_is_404() -> None:
 async def test_a_short_body_is_never_completed(damage: dict[str, int], caplog: pytest.LogCaptureFixture) -> None:
     store, client = store_of(PAYLOAD, **damage), Client()
     with pytest.raises(BackendError):
-        await serve(uploads_over(store), finished(), NO_HEADERS, client.send)
+        await serve(uploads_over(store), finished(), NO_HEADERS, client.send, client.receive)
     assert client.status == 200
     assert not client.is_complete
     assert client.body == PAYLOAD[: len(client.body)]
@@ -617,7 +628,7 @@ async def test_a_short_body_is_never_completed(damage: dict[str, int], caplog: p
 async def test_a_long_piece_never_leaves() -> None:
     store, client = PatternStore(lambda start, end: PAYLOAD[start : end + 1], piece_bytes=64), Client()
     with pytest.raises(BackendError):
-        await serve(uploads_over(store), finished(), Headers([("range", "bytes=0-63")]), client.send)
+        await serve(uploads_over(store), finished(), Headers([("range", "bytes=0-63")]), client.send, client.receive)
     assert client.status == 0
 
 
@@ -631,7 +642,7 @@ async def test_reading_ends_when_send_says_that_the_client_left(message_number: 
             raise BrokenPipeError
         sent.append(message)
 
-    await serve(uploads_over(store), finished(), NO_HEADERS, send)
+    await serve(uploads_over(store), finished(), NO_HEADERS, send, anyio.sleep_forever)
     await store.settle()
     assert len(sent) == message_number
     assert store.reads == max(1, message_number)
@@ -657,11 +668,24 @@ async def test_reading_ends_when_receive_says_that_the_client_left() -> None:
 
 
 @pytest.mark.anyio
-async def test_receive_is_asked_without_waiting_for_it() -> None:
+async def test_a_download_that_never_waits_leaves_turns_to_others() -> None:
+    """Neither its store nor its server ever waits, and asking whether the client left does not wait for an answer."""
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
     client = Client()
-    with anyio.fail_after(5):
-        await serve(uploads_over(store_of(PAYLOAD)), finished(), NO_HEADERS, client.send, anyio.sleep_forever)  # type: ignore[arg-type]
-    assert client.is_complete
+    async with anyio.create_task_group() as group:
+        group.start_soon(count_turns)
+        await anyio.lowlevel.checkpoint()
+        with anyio.fail_after(5):
+            await serve(uploads_over(store_of(PAYLOAD)), finished(), NO_HEADERS, client.send, client.receive)
+        assert turns >= len(client.pieces) > 10
+        group.cancel_scope.cancel()
     assert client.body == PAYLOAD
 
 
@@ -676,7 +700,7 @@ async def test_a_cancelled_download_closes_its_reader() -> None:
             await anyio.sleep_forever()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(serve, uploads_over(store), finished(), NO_HEADERS, send)
+        group.start_soon(serve, uploads_over(store), finished(), NO_HEADERS, send, anyio.sleep_forever)
         await is_stuck.wait()
         assert store.open_readers == 1
         group.cancel_scope.cancel()

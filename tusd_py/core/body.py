@@ -182,7 +182,8 @@ class Body:
             elif self._is_reading:
                 self._activity = self._activity or anyio.Event()
                 await self._activity.wait()
-            return self.error is not None
+            # A body that has ended leaves only what is quick: soon the offset is the one that the next append needs.
+            return self.error is not None or self._has_ended
         finally:
             self._watchers -= 1
             self._arm()

@@ -9,7 +9,7 @@ everything that fails underneath. It never raises for a broken body: see `Stored
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
@@ -122,7 +122,7 @@ class Expires(Protocol):
 
 @runtime_checkable
 class ServesRanges(Protocol):
-    def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncIterator[Buffer]:
+    def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
         """The bytes from `start` up to, not including, `end` of an available upload, in order, in bounded pieces.
 
         Needs no lock; any number of readers. A piece is valid until the next one is asked for.

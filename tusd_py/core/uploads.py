@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 import anyio
@@ -120,7 +120,7 @@ class Uploads:
         """
         self._refuse_when_stopping()
         concatenates = self._refuse_unless_concatenating()
-        partials = [await self._read_partial(partial) for partial in command.partials]
+        partials = await self._named_partials(command)
         length = total_length(partials)
         self._rules.check_size(length)
         upload = Upload(
@@ -145,12 +145,13 @@ class Uploads:
                 log.info("UploadCreated id=%s partials=%d", upload.id, len(partials))
         return await self._with_length(await self._drive(upload.id))
 
-    async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncIterator[Buffer]:
+    async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
         """The bytes from `start` up to, not including, `end` of an available upload."""
         if self._can.serves_ranges is None:
             raise RequestError("uploads cannot be downloaded here", code="ERR_METHOD_NOT_ALLOWED", status=405)
-        async for piece in self._can.serves_ranges.read_range(upload_id, start, end):
-            yield piece
+        async with aclosing(self._can.serves_ranges.read_range(upload_id, start, end)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def refuse_unknown(self, upload_id: UploadId) -> None:
         """Raise what an append to this upload earns before its headers are even looked at: 404, 410, 403."""
@@ -300,6 +301,14 @@ class Uploads:
         upload = await self._store.read(upload_id)
         refuse_expired(upload)
         return upload
+
+    async def _named_partials(self, command: Concatenate) -> list[Upload]:
+        """What the client named, each read once; 400 for what is missing: the URL that it asked is there."""
+        try:
+            found = {each: await self._read_partial(each) for each in dict.fromkeys(command.partials)}
+        except RequestError as error:
+            raise RequestError(f"Upload-Concat: {error.message}", code="ERR_INVALID_CONCAT") from error
+        return [found[each] for each in command.partials]
 
     async def _read_partial(self, upload_id: UploadId) -> Upload:
         upload = await self._read(upload_id)

@@ -96,11 +96,11 @@ class _Machine:
         with self._translated():
             try:
                 self._folder.open()
-                # In this order: whoever has a lock can be asked for it.
-                self._peers = Peers(self._folder, self.turns, self._refresh)
-                self._peers.listen()
                 self._file.open()
+                self._peers = Peers(self._folder, self.turns, self._refresh)
+                self._peers.listen()  # before any lock is taken: whoever has one can be asked for it
             except BaseException:
+                self._file.close()
                 self._folder.close()
                 raise
         self._touched_at = time.monotonic()

@@ -39,9 +39,7 @@ class Folder:
         """Also removes our socket. Never raises, may be called twice."""
         if self._directory < 0:
             return
-        if self._own_name is not None:
-            self._remove(self._own_name)
-            self._own_name = None
+        self.withdraw()
         os.close(self._directory)
         self._directory = -1
 
@@ -60,6 +58,12 @@ class Folder:
             raise
         self._own_name = name
         return listener
+
+    def withdraw(self) -> None:
+        """Remove our socket's name: nobody new comes. Never raises, may be called twice."""
+        if self._own_name is not None:
+            self._remove(self._own_name)
+            self._own_name = None
 
     def touch(self) -> bool:
         """Tell those who clean up old files that our socket is in use. False: it is gone. Never raises."""

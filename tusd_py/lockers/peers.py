@@ -28,6 +28,7 @@ _LONGEST_BACKLOG_BYTES = 4096  # of answers that the other side does not read
 _MOST_CALLERS = 512
 _PATIENCE_SECONDS = 5.0  # for a connection to say what it is about
 _ANSWER_SECONDS = 0.25
+_CLOSE_SECONDS = 1.0
 _SHORTEST_PAUSE_SECONDS = 0.002
 _LONGEST_PAUSE_SECONDS = 0.25
 
@@ -40,53 +41,56 @@ class Peers:
         self.folder = folder
         self.turns = turns
         self.refresh = refresh
+        self.connections: set[_Connection] = set()
         self.callers: set[_Caller] = set()
         self._links: set[Link] = set()
-        self._server: asyncio.Task[asyncio.Server] | None = None
+        self._servers: list[asyncio.Task[asyncio.Server]] = []
 
     def listen(self) -> None:
         """Have a socket in the folder; a new one if there was one before. Raises OSError."""
         listener = self.folder.publish()
         loop = asyncio.get_running_loop()
-        if self._server is not None:
-            self._server.add_done_callback(_stop)
         # Who calls before the task has run waits in the kernel.
-        self._server = loop.create_task(loop.create_unix_server(lambda: _Caller(self), sock=listener))
+        self._servers.append(loop.create_task(loop.create_unix_server(lambda: _Caller(self), sock=listener)))
 
     async def aclose(self) -> None:
-        if self._server is not None:
-            await asyncio.wait([self._server])
-            _stop(self._server)
-            self._server = None
-        calls = {call for link in self._links for call in link.calls}
-        for link in list(self._links):
-            link.close()
-        for connection in calls | self.callers:
-            connection.abort()
-            await connection.is_lost.wait()
+        self.folder.withdraw()
+        for _ in range(5):
+            # What came in just now has to become a connection: when asyncio's server closes, it forgets the others
+            # without closing them.
+            await asyncio.sleep(0)
+        for server in self._servers:
+            (await server).close()
+        self._servers.clear()
+        following = [link.task for link in self._links]
+        for task in following:
+            task.cancel()
+        if following:
+            await asyncio.wait(following)
+        with anyio.move_on_after(_CLOSE_SECONDS):
+            for connection in list(self.connections):
+                connection.abort()
+                await connection.is_lost.wait()
 
     def follow(self, upload_id: UploadId, is_taken: Callable[[], bool], ended: Callable[[], None]) -> Link:
-        link = Link(self.folder, upload_id, is_taken, ended)
+        link = Link(self, upload_id, is_taken, ended)
         self._links.add(link)
         link.task.add_done_callback(lambda _task: self._links.discard(link))
         return link
 
 
-def _stop(server: asyncio.Task[asyncio.Server]) -> None:
-    if not server.cancelled() and server.exception() is None:
-        server.result().close()
-
-
 class _Connection(asyncio.Protocol):
     """Lines in either direction. Whoever sends long ones, or does not read, is hung up on."""
 
-    def __init__(self) -> None:
+    def __init__(self, connections: set[_Connection]) -> None:
         self.is_lost = asyncio.Event()
+        self._connections = connections
         self._transport: asyncio.Transport
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -98,6 +102,7 @@ class _Connection(asyncio.Protocol):
             self.abort()
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self._connections.discard(self)
         self.is_lost.set()
 
     def heard(self, line: str) -> None:
@@ -121,7 +126,7 @@ class _Caller(_Connection):
     """Another process that asks about an upload; a `turns.Watcher` of our own turn."""
 
     def __init__(self, peers: Peers) -> None:
-        super().__init__()
+        super().__init__(peers.connections)
         self._peers = peers
         self._upload_id: UploadId | None = None  # while it watches
         self._unanswered: set[Wish] = set()
@@ -181,8 +186,8 @@ class _Caller(_Connection):
 class _Call(_Connection):
     """Our question to another process."""
 
-    def __init__(self, link: Link) -> None:
-        super().__init__()
+    def __init__(self, link: Link, connections: set[_Connection]) -> None:
+        super().__init__(connections)
         self._link = link
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -201,10 +206,10 @@ class Link:
     """Follows the turn of another process for one upload (a `turns.Foreign`) until it ends."""
 
     def __init__(
-        self, folder: Folder, upload_id: UploadId, is_taken: Callable[[], bool], ended: Callable[[], None]
+        self, peers: Peers, upload_id: UploadId, is_taken: Callable[[], bool], ended: Callable[[], None]
     ) -> None:
-        self.calls: set[_Call] = set()
-        self._folder = folder
+        self._peers = peers
+        self._calls: set[_Call] = set()
         self._upload_id = upload_id
         self._is_taken = is_taken
         self._holder: _Call | None = None
@@ -226,7 +231,7 @@ class Link:
     # What the calls bring.
 
     def called(self, call: _Call) -> None:
-        self.calls.add(call)
+        self._calls.add(call)
         if self._holder is None:
             self._news.clear()
         call.say(self._upload_id)
@@ -244,8 +249,8 @@ class Link:
             self._heard_answer(*line.partition(" ")[::2])
 
     def hung_up(self, call: _Call) -> None:
-        self.calls.discard(call)
-        if not self.calls:
+        self._calls.discard(call)
+        if not self._calls:
             self._news.set()
 
     def _heard_answer(self, wish: str, word: str) -> None:
@@ -259,7 +264,7 @@ class Link:
         try:
             await self._wait_for_end()
         finally:
-            for call in self.calls:
+            for call in self._calls:
                 call.abort()
         ended()
 
@@ -268,7 +273,7 @@ class Link:
         when it lets go, and the kernel wakes only who blocks a thread: so such a one is looked after now and then."""
         pause_seconds = _SHORTEST_PAUSE_SECONDS
         while True:
-            if not self.calls:
+            if not self._calls:
                 await self._call_everybody()
             with anyio.move_on_after(_ANSWER_SECONDS):
                 await self._news.wait()
@@ -277,27 +282,32 @@ class Link:
                 return
             if not self._is_still_taken():
                 return
-            if not self.calls:
+            if not self._calls:
                 await anyio.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
     async def _call_everybody(self) -> None:
         for name in self._others():
-            connection = self._folder.call(name)
-            if connection is None:
-                continue
-            try:
-                await asyncio.get_running_loop().create_unix_connection(lambda: _Call(self), sock=connection)
-            except BaseException as error:
-                connection.close()
-                if not isinstance(error, OSError):
-                    raise
-        if not self.calls:
+            await self._call(name)
+        if not self._calls:
             self._news.set()
+
+    async def _call(self, name: str) -> None:
+        connection = self._peers.folder.call(name)
+        if connection is None:
+            return
+        call = _Call(self, self._peers.connections)
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: call, sock=connection)
+        except BaseException as error:
+            connection.close()
+            call.connection_lost(None)  # uvloop does not always say so
+            if not isinstance(error, OSError):
+                raise
 
     def _others(self) -> list[str]:
         try:
-            return self._folder.others()
+            return self._peers.folder.others()
         except OSError:
             log.exception("LockerFailed: cannot see the other processes; is the lock directory readable?")
             return []

@@ -15,7 +15,7 @@ from tusd_py.core.checksum import ALGORITHMS
 from tusd_py.core.commands import Append, Concatenate, Create
 from tusd_py.core.rules import Offers
 from tusd_py.core.upload import Upload, UploadId, parse_id
-from tusd_py.errors import RequestError, upload_not_found
+from tusd_py.errors import RequestError
 from tusd_py.protocol.checksum import parse_checksum
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.metadata import parse_metadata
@@ -190,15 +190,10 @@ def _decode_final(headers: Headers, concat: str, base_path: str) -> Concatenate:
 def _partial_id(url: str, base_path: str) -> UploadId:
     """The id in an absolute or relative URL (tus N11); scheme and host are ignored, nothing is ever fetched."""
     try:
-        path = unquote(urlsplit(url).path)
-    except ValueError as error:
-        raise RequestError("Upload-Concat has a malformed URL", code="ERR_INVALID_CONCAT") from error
-    name = path.removesuffix("/")
-    if "/" in name:
-        if not name.startswith(base_path):
-            raise upload_not_found()
-        name = name.removeprefix(base_path)
-    upload_id = parse_id(name)
+        name = unquote(urlsplit(url).path).removesuffix("/")
+    except ValueError:  # half an IPv6 address, for instance
+        name = ""
+    upload_id = parse_id(name.removeprefix(base_path))
     if upload_id is None:
-        raise upload_not_found()
+        raise RequestError("Upload-Concat names something that is no upload here", code="ERR_INVALID_CONCAT")
     return upload_id

@@ -5,7 +5,7 @@ also the one to read before writing another.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 
@@ -128,7 +128,7 @@ class MemoryStore:
                 del self._waiting[partial]
         return removed
 
-    async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncIterator[Buffer]:
+    async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
         data = self._entry(upload_id).data
         for position in range(start, end, PIECE_BYTES):
             yield data[position : min(position + PIECE_BYTES, end)]

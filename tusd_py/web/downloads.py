@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -64,11 +64,11 @@ _ENTITY_TAG = re.compile(r'(?<![^\s,])(W/)?("[!#-~\x80-\xff]*")')
 _DATE_FORMATS = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")
 
 
-async def serve(uploads: Uploads, upload: Upload, headers: Headers, send: Send, receive: Receive | None = None) -> None:
+async def serve(uploads: Uploads, upload: Upload, headers: Headers, send: Send, receive: Receive) -> None:
     """Answer a GET of `upload`.
 
-    With `receive`, reading ends when the client leaves; most servers do not let `send` say so. An exception after
-    the response has begun must reach the server, which then cuts the connection: no short body passes for a whole one.
+    Reading ends when `receive` or `send` says that the client has left. After an exception in mid-response the server
+    cuts the connection: no short body passes for a whole one.
     """
     if not upload.is_available:
         raise RequestError("the upload is not finished", code="ERR_INCOMPLETE_UPLOAD")
@@ -98,9 +98,8 @@ async def serve(uploads: Uploads, upload: Upload, headers: Headers, send: Send, 
     try:
         await _transfer(upload, wanted, pieces, head, _Client(send, receive))
     finally:
-        if isinstance(pieces, AsyncGenerator):
-            with anyio.CancelScope(shield=True):
-                await pieces.aclose()
+        with anyio.CancelScope(shield=True):
+            await pieces.aclose()
 
 
 async def _transfer(
@@ -138,17 +137,20 @@ async def _read(pieces: AsyncIterator[Buffer], left: int) -> bytes:
 class _Client:
     """Who the response goes to."""
 
-    def __init__(self, send: Send, receive: Receive | None) -> None:
+    def __init__(self, send: Send, receive: Receive) -> None:
         self._send = send
         self._receive = receive
 
     async def take(self, message: Message) -> bool:
-        """Send; whether the client is still there as far as anybody knows."""
+        """Send; whether the client is still there as far as anybody knows.
+
+        Lets the others have a turn, too: what is sent to nobody, or to a fast client, takes no time.
+        """
         try:
             await self._send(message)
         except OSError:  # what ASGI asks of a server whose client has left; uvicorn and others drop the message
             return False
-        return self._receive is None or not await _has_left(self._receive)
+        return not await _has_left(self._receive)
 
 
 async def _has_left(receive: Receive) -> bool:

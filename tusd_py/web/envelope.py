@@ -46,12 +46,13 @@ class Envelope:
                 self._cors.check(origin)
             await self._app(scope, body.receive, answer.send)
         except Exception as error:
-            if not answer.has_started:
-                known = error if isinstance(error, TusError) else TusError("internal server error")
-                accept = headers.joined("accept") or ""
-                response = error_response(known, accept=accept, is_head=method == "HEAD")
-                await response(scope, body.receive, answer.send)
-            if not isinstance(error, TusError):
+            if answer.has_started:
+                raise  # the server cuts the connection, so that nobody takes the answer for whole
+            known = error if isinstance(error, TusError) else TusError("internal server error")
+            accept = headers.joined("accept") or ""
+            response = error_response(known, accept=accept, is_head=method == "HEAD")
+            await response(scope, body.receive, answer.send)
+            if known is not error:
                 raise  # for the server's log
 
     def _added(self, scope: Scope, headers: Headers, origin: str | None) -> HeaderLines:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import http
 import json
+import re
 from collections.abc import Mapping
 
 from starlette.responses import Response
 from starlette.types import Send
 
 from tusd_py.errors import TusError
+
+_NO_QUALITY = re.compile(r"q=0(\.0*)?")
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -32,12 +35,21 @@ def error_response(error: TusError, *, accept: str, is_head: bool) -> Response:
     """`ERR_CODE: message`, as tusd; or application/problem+json (RFC 9457) when `accept` names JSON."""
     if is_head:
         response = Response(status_code=error.status)
-    elif "json" in accept.lower():
+    elif _wants_json(accept):
         response = Response(_problem(error), error.status, media_type="application/problem+json")
     else:
         response = Response(f"{error.code}: {error.message}\n", error.status, media_type="text/plain")
     response.headers.update(error.headers)
     return response
+
+
+def _wants_json(accept: str) -> bool:
+    """Whether JSON is named and not excluded (`q=0`); `*/*` is everybody's and means text."""
+    for each in accept.lower().replace(" ", "").split(","):
+        media_type, *parameters = each.split(";")
+        if media_type.endswith(("/json", "+json")) and not any(_NO_QUALITY.fullmatch(each) for each in parameters):
+            return True
+    return False
 
 
 def _problem(error: TusError) -> str:

@@ -127,7 +127,7 @@ class TusEndpoint:
 
     async def _download(self, exchange: Exchange, upload_id: UploadId) -> None:
         upload = await self._uploads.inspect(upload_id)
-        await downloads.serve(self._uploads, upload, exchange.headers, exchange.send)
+        await downloads.serve(self._uploads, upload, exchange.headers, exchange.send, exchange.receive)
 
     def _body(self, exchange: Exchange, checksum: Checksum | None) -> Body:
         reads_trailers = has_own_server(exchange.scope)

@@ -145,7 +145,7 @@ class Files:
         self.sync_directory()
         self.unmark_unfinished(upload_id)
 
-    def copy_into_place(self, upload_id: UploadId, sources: list[str]) -> Generator[int]:
+    def copy_into_place(self, upload_id: UploadId, sources: list[str]) -> Generator[int, None, None]:
         """Join the files into the upload's data file, which appears whole at the end; yields bytes done so far."""
         with self.temporary(upload_id) as (path, target):
             done = 0

@@ -5,7 +5,7 @@ docstring; what makes bytes durable is in `stored`, what a crash can leave is in
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
@@ -164,7 +164,7 @@ class DiskStore:
                     removed += await self._swept(hold, final, partial(self._sweep_waiting, waited_for, final))
         return removed
 
-    async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncIterator[Buffer]:
+    async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
         files, pace = self._disk.files, self._disk.pace
 
         def open_data() -> int:
