@@ -126,10 +126,9 @@ class Config:
     )  # fmt: skip
     cors_allow_origin: str = setting(
         ".*", Regex(), CORS,
-        "Regular expression for the sites whose pages may upload, as in https://(app|www)\\.example\\.com; it must"
-        " match the whole origin. .* allows all. Others get 403.",
-        differs="the same, but tusd takes an expression that matches any part of the origin: a forgotten $ lets a"
-        " stranger in.",
+        "Regular expression for the sites whose pages may upload, as in https://(app|www)\\.example\\.com. It must match"
+        " the whole origin; tusd's may match a part, where a forgotten $ lets strangers in. .* allows all. Others get"
+        " 403.",
     )  # fmt: skip
     cors_allow_credentials: bool = setting(
         False, SWITCH, CORS,
