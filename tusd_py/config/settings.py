@@ -126,9 +126,9 @@ class Config:
     )  # fmt: skip
     cors_allow_origin: str = setting(
         ".*", Regex(), CORS,
-        "Regular expression for the sites whose pages may upload, as in https://(app|www)\\.example\\.com. It must match"
-        " the whole origin; tusd's may match a part, where a forgotten $ lets strangers in. .* allows all. Others get"
-        " 403.",
+        "Regular expression for the sites whose pages may upload, as in https://(app|www)\\.example\\.com. It must"
+        " match the whole origin; tusd's may match a part, where a forgotten $ lets strangers in. .* allows all."
+        " Others get 403.",
     )  # fmt: skip
     cors_allow_credentials: bool = setting(
         False, SWITCH, CORS,
