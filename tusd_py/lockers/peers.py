@@ -129,7 +129,6 @@ class _Caller(_Connection):
         super().__init__(peers.connections)
         self._peers = peers
         self._upload_id: UploadId | None = None  # while it watches
-        self._unanswered: set[Wish] = set()
         self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -156,12 +155,9 @@ class _Caller(_Connection):
         except ValueError:
             self.abort()
             return
-        if wish not in self._unanswered:
-            self._unanswered.add(wish)
-            self._peers.turns.question(self._upload_id, wish, self)
+        self._peers.turns.question(self._upload_id, wish, self)
 
     def answered(self, wish: Wish, is_letting_go: bool) -> None:
-        self._unanswered.discard(wish)
         self.say(f"{wish.value} {'yes' if is_letting_go else 'no'}")
 
     def ended(self) -> None:

@@ -278,7 +278,12 @@ class TusProtocol(HttpToolsProtocol):
         cycle.is_last = cycle.is_last or self._is_stopping
         task = self.loop.create_task(cycle.run_asgi(self.app))
         task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(lambda _task: self._ended(cycle))
         self.tasks.add(task)
+
+    def _ended(self, cycle: TusCycle) -> None:
+        if cycle is self._running and cycle.disconnected and self._refusal is not None:
+            self._send_refusal()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -317,8 +322,9 @@ class TusProtocol(HttpToolsProtocol):
             elif self.cycle.response_started:
                 self.cycle.cut()
             else:
-                self.cycle.disconnect()  # its answer is this refusal
-                self._send_refusal()
+                # Its answer is this refusal, but not before the application has kept what came: who asks for the offset
+                # after this answer must get the one that the next append needs.
+                self.cycle.disconnect()
                 return
         if not self._is_busy():
             self._send_refusal()

@@ -1,0 +1,102 @@
+"""Starts the server under test, or takes the one of --url, and skips the cases of what it does not announce."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+# The folder has no package, so that it can be run by itself; its two modules are found here.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from target import Target
+
+MAX_SIZE_BYTES = 1 << 30
+START_SECONDS = 20.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*names): skip unless the server announces these tus extensions")
+
+
+@pytest.fixture(scope="session")
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    # tests/conftest.py adds both options: here they would come too late for a plain `pytest`.
+    max_size = request.config.getoption("--max-size", default=MAX_SIZE_BYTES)
+    if url := request.config.getoption("--url", default=None):
+        yield Target(url, max_size)
+        return
+    with own_server(tmp_path_factory.mktemp("uploads"), request.config.rootpath) as url:
+        yield Target(url, MAX_SIZE_BYTES)
+
+
+@pytest.fixture(autouse=True)
+def only_what_is_announced(request: pytest.FixtureRequest, target: Target) -> None:
+    for marker in request.node.iter_markers("needs"):
+        for name in marker.args:
+            if name == "max-size":
+                if not target.max_size:
+                    pytest.skip("needs the server's limit: --max-size")
+            elif name == "download":
+                if not target.serves_downloads:
+                    pytest.skip("the server does not serve uploads by GET")
+            elif name not in target.extensions:
+                pytest.skip(f"the server does not announce {name}")
+
+
+@contextmanager
+def own_server(upload_dir: Path, root: Path) -> Iterator[str]:
+    """Our server in a process of its own; yields its creation URL. The only place that knows how it is started."""
+    command = [sys.executable, "-m", "tusd_py", "--port", "0", "--upload-dir", str(upload_dir), "--max-size", "1GiB"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TUSD_PY_")}
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=errors) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            url = announced_url(process.stdout.fileno())
+            if url is None:
+                errors.seek(0)
+                pytest.fail(f"the server did not print its URL; it wrote: {errors.read()[-4000:]}", pytrace=False)
+            # What else it prints must not fill the pipe and stop it.
+            rest = threading.Thread(target=process.stdout.read, daemon=True)
+            rest.start()
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        rest.join()
+        errors.seek(0)
+        log = errors.read()
+    # No request may get as far as an exception that nobody expected.
+    assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:5000]
+    assert process.returncode == 0, log[-4000:]
+
+
+def announced_url(descriptor: int) -> str | None:
+    """Read until a whole line has a URL; None if the output ends or START_SECONDS pass before."""
+    deadline = time.monotonic() + START_SECONDS
+    printed = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while selector.select(max(0, deadline - time.monotonic())):
+            if not (data := os.read(descriptor, 4096)):
+                return None
+            printed += data
+            if found := re.search(rb"https?://\S+(?=\s)", printed):
+                return found[0].decode()
+    return None
