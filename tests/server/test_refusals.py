@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -315,3 +316,27 @@ def test_keep_alive_serves_many(start: Start) -> None:
         for _ in range(20):
             connection.sendall(b"\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n")
             assert read_answer(connection)[0] == 418
+
+
+def test_a_refused_body_is_answered_once_the_application_has_kept_its_bytes(start: Start) -> None:
+    """Who asks for the offset after the answer must get the one that the next append needs (failures F20)."""
+    may_end = threading.Event()
+
+    async def keep(seen: Seen, receive: Any, _send: Any) -> bool:
+        await read_all(seen, receive)
+        while not may_end.is_set():
+            await asyncio.sleep(0.01)
+        return True
+
+    running = start(app := Recorder(keep))
+    with running.connect() as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nxyz\r\n")
+        app.began.get(timeout=PATIENCE_SECONDS)
+        connection.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        may_end.set()
+        connection.settimeout(PATIENCE_SECONDS)
+        assert read_answer(connection)[0] == 400
+    seen = app.next()
+    assert (bytes(seen.body), seen.end) == (b"hello", "disconnect")
