@@ -55,3 +55,4 @@ def _allow_paced_calls(blockbuster: BlockBuster) -> None:
         function.can_block_in("stores/disk/pace.py", {"run_inline"})
         function.can_block_in("stores/disk/stored.py", {"close"})
         function.can_block_in("stores/disk/store.py", {"prepare", "close"})  # at start and stop
+        function.can_block_in("lockers/file/folder.py", {"open", "publish", "withdraw", "others", "call", "sweep"})

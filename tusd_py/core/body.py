@@ -20,6 +20,9 @@ import anyio
 from tusd_py.core.checksum import Buffer, Checksum
 from tusd_py.errors import Interrupted, RequestError, TusError, size_exceeded
 
+HEALTHY_SECONDS = 0.2
+"""A body that goes on for this long after somebody asked is alive: longer than it takes to empty a socket's buffer."""
+
 
 class Wish(Enum):
     """What somebody who waits for an upload wants of its present holder."""
@@ -112,7 +115,7 @@ class Body:
         self._scope = anyio.CancelScope()
         self._is_reading = False  # waiting for the client, not for the store
         self._last_activity = 0.0
-        self._has_ended = False
+        self._ended = anyio.Event()
         self._watchers = 0
         self._is_wanted = False  # as of the deadline now set
         self._activity: anyio.Event | None = None
@@ -136,7 +139,7 @@ class Body:
             self._keep(error)
         finally:
             self._suspend()
-            self._has_ended = True
+            self._ended.set()
         if self._scope.cancelled_caught:
             self._keep(taken_over() if self._is_wanted else _timed_out(self._idle_seconds))
 
@@ -165,7 +168,7 @@ class Body:
 
     def interrupt(self, error: Interrupted) -> None:
         """End the body now, from outside; its bytes stay. Without effect once it has ended."""
-        if not self._has_ended:
+        if not self._ended.is_set():
             self._keep(error)
             self._scope.cancel()
 
@@ -179,14 +182,24 @@ class Body:
         try:
             if wish is Wish.WHEN_STALLED:
                 await self._broken.wait()
-            elif self._is_reading:
-                self._activity = self._activity or anyio.Event()
-                await self._activity.wait()
+            else:
+                await self._wait_for_verdict()
             # A body that has ended leaves only what is quick: soon the offset is the one that the next append needs.
-            return self.error is not None or self._has_ended
+            return self.error is not None or self._ended.is_set()
         finally:
             self._watchers -= 1
             self._arm()
+
+    async def _wait_for_verdict(self) -> None:
+        """Until the body has ended, or its client is stalled, or it is clear that it is neither.
+
+        Bytes alone do not tell: those of a client that has gone may still be coming out of the kernel.
+        """
+        with anyio.move_on_after(HEALTHY_SECONDS):
+            await self._ended.wait()
+        if self._is_reading and anyio.current_time() - self._last_activity >= HEALTHY_SECONDS:
+            self._activity = self._activity or anyio.Event()
+            await self._activity.wait()
 
     # The sink that the source sees.
 

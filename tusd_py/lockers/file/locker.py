@@ -1,9 +1,4 @@
-"""Locks for any number of processes on one machine that share a directory, without a service beside them.
-
-`ranges` keeps others out, `peers` asks them to let go and hears when they did, `turns` keeps order at home; this module
-puts them together. A process that dies, however it dies, holds nothing (failures F23). On the disk there is one empty
-lock file, and a socket for each process.
-"""
+"""The file locker: `core.ports.Locker` over one directory, put together from the modules beside it."""
 
 from __future__ import annotations
 
@@ -20,9 +15,9 @@ from tusd_py.core.body import Wish
 from tusd_py.core.ports import ReleaseRequested
 from tusd_py.core.upload import UploadId
 from tusd_py.errors import BackendError
-from tusd_py.lockers.folder import Folder
-from tusd_py.lockers.peers import Link, Peers
-from tusd_py.lockers.ranges import LockFile
+from tusd_py.lockers.file.folder import Folder
+from tusd_py.lockers.file.peers import Link, Peers
+from tusd_py.lockers.file.ranges import LockFile
 from tusd_py.lockers.turns import Turn, Turns
 
 log = logging.getLogger("tusd_py.locks")

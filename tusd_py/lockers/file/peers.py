@@ -18,7 +18,7 @@ import anyio
 from tusd_py.core.body import Wish
 from tusd_py.core.upload import UploadId
 from tusd_py.errors import TusError
-from tusd_py.lockers.folder import Folder
+from tusd_py.lockers.file.folder import Folder
 from tusd_py.lockers.turns import Turns
 
 log = logging.getLogger("tusd_py.locks")
