@@ -218,16 +218,6 @@ async def test_finishing_may_be_repeated(store: Store, reopened: Store) -> None:
     assert await content(store, made.id) == b"abc"
 
 
-async def test_all_bytes_without_a_finish_is_not_settled_or_says_so(store: Store) -> None:
-    made = upload(3)
-    stored = await store.create(made)
-    await stored.append(Body(Script(b"abc")))
-    await stored.close()
-    found = await store.read(made.id)
-    assert not found.is_available
-    assert not found.is_settled or found.has_all_bytes
-
-
 async def test_a_deferred_length_is_declared_once_known(store: Store, reopened: Store) -> None:
     made = upload(None)
     await (await store.create(made)).close()

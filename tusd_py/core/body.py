@@ -10,9 +10,10 @@ many are there". So a socket can fill the store's own memory, and any server can
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum
-from math import inf
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -22,6 +23,9 @@ from tusd_py.errors import Interrupted, RequestError, TusError, size_exceeded
 
 HEALTHY_SECONDS = 0.2
 """A body that goes on for this long after somebody asked is alive: longer than it takes to empty a socket's buffer."""
+
+LAST_LOOK_SECONDS = 0.05
+"""Silence is looked at once more after this: when the loop was busy, timers may run before bytes that are there."""
 
 
 class Wish(Enum):
@@ -54,7 +58,10 @@ class Source(Protocol):
     async def fill(self, sink: Sink) -> Checksum | None:
         """Hand every byte to `sink`, in order. Returns the checksum that a trailer brought, if any.
 
-        Raises `Interrupted` when the body ends early, after all that arrived was handed over.
+        Asks for a `buffer()` only when there is a byte to put into it: at the bound of a body there is none.
+
+        Raises `Interrupted` when the body ends early, after all that arrived was handed over; RequestError for a
+        trailer that cannot be read.
         """
         ...
 
@@ -112,14 +119,16 @@ class Body:
         self._limit_error: Callable[[], TusError] = size_exceeded
         self._sink: Sink
         self._window = memoryview(b"")
+        self._is_void = False  # nothing of it may count
+        self._is_in_sink = False
         self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+        self._broken = anyio.Event()
+        self._activity: anyio.Event | None = None
+        self._watchers = 0
         self._is_reading = False  # waiting for the client, not for the store
         self._last_activity = 0.0
-        self._ended = anyio.Event()
-        self._watchers = 0
-        self._is_wanted = False  # as of the deadline now set
-        self._activity: anyio.Event | None = None
-        self._broken = anyio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     def bound(self, limit: int | None, error: Callable[[], TusError] = size_exceeded) -> None:
         """Take at most `limit` bytes (None: any number); what goes beyond ends the body with `error()`."""
@@ -135,13 +144,17 @@ class Body:
             with self._scope:
                 self._resume()
                 self._late_checksum = await self._source.fill(self)
-        except (Interrupted, RequestError) as error:
+        except Interrupted as error:
             self._keep(error)
+        except RequestError as error:
+            if self._is_in_sink:
+                raise
+            if self.error is None:  # not the bound, so a trailer that cannot be read (tus S3, S4)
+                self._is_void = True
+                self._keep(error)
         finally:
             self._suspend()
             self._ended.set()
-        if self._scope.cancelled_caught:
-            self._keep(taken_over() if self._is_wanted else _timed_out(self._idle_seconds))
 
     async def accepts(self, read_back: Callable[[], AsyncIterator[Buffer]]) -> bool:
         """Whether the bytes may count. Asked once, after `into`, before the store makes them count.
@@ -149,7 +162,7 @@ class Body:
         `read_back()` yields the bytes that were received, again: a trailer names its algorithm only at the end.
         """
         checksum = self._checksum or self._late_checksum
-        if checksum is None and not self.is_atomic:
+        if checksum is None and not (self.is_atomic or self._is_void):
             return True
         if self.error is not None:
             return False  # tus S9: cut short, so discarded whole
@@ -178,7 +191,7 @@ class Body:
             self.interrupt(taken_over())
             return True
         self._watchers += 1
-        self._arm()
+        self._watch_silence()
         try:
             if wish is Wish.WHEN_STALLED:
                 await self._broken.wait()
@@ -188,7 +201,6 @@ class Body:
             return self.error is not None or self._ended.is_set()
         finally:
             self._watchers -= 1
-            self._arm()
 
     async def _wait_for_verdict(self) -> None:
         """Until the body has ended, or its client is stalled, or it is clear that it is neither.
@@ -197,38 +209,40 @@ class Body:
         """
         with anyio.move_on_after(HEALTHY_SECONDS):
             await self._ended.wait()
-        if self._is_reading and anyio.current_time() - self._last_activity >= HEALTHY_SECONDS:
+        if self._is_reading and self._silent_seconds() >= HEALTHY_SECONDS:
             self._activity = self._activity or anyio.Event()
             await self._activity.wait()
 
     # The sink that the source sees.
 
     def buffer(self) -> memoryview:
-        room = self._sink.buffer()
-        if self._limit is not None:
-            left = self._limit - self.received
-            if left <= 0:
-                raise self._limit_error()
-            room = room[:left]
-        self._window = room
-        return room
+        left = None if self._limit is None else self._limit - self.received
+        if left is not None and left <= 0:
+            error = self._limit_error()
+            self._keep(error)
+            raise error
+        self._is_in_sink = True
+        self._window = self._sink.buffer()[:left]
+        self._is_in_sink = False
+        return self._window
 
     def filled(self, count: int) -> Awaitable[None] | None:
         self.received += count
         if self._hasher is not None:
             self._hasher.update(self._window[:count])
+        self._is_in_sink = True
         pause = self._sink.filled(count)
         if pause is not None:
             return self._wait_for_store(pause)
+        self._is_in_sink = False
         self._resume()
         return None
 
     async def _wait_for_store(self, pause: Awaitable[None]) -> None:
         self._suspend()
-        try:
-            await pause
-        finally:
-            self._resume()
+        await pause
+        self._is_in_sink = False
+        self._resume()
 
     # Keeping time.
 
@@ -236,25 +250,40 @@ class Body:
         self._is_reading = True
         self._last_activity = anyio.current_time()
         self._announce_activity()
-        self._arm()
+        if self._timer is None:
+            self._watch_silence()
 
     def _suspend(self) -> None:
         self._is_reading = False
-        self._scope.deadline = inf
         self._announce_activity()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _announce_activity(self) -> None:
         if self._activity is not None:
             self._activity.set()
             self._activity = None
 
-    def _arm(self) -> None:
-        """Set the time at which the silence of the client is too long: soon if somebody waits for the upload."""
+    def _silent_seconds(self) -> float:
+        return anyio.current_time() - self._last_activity
+
+    def _watch_silence(self, *, is_last_look: bool = False) -> None:
+        """End the body when its client is silent for too long: soon if somebody waits for the upload.
+
+        One timer, set anew only when it is due: each byte costs no more than a look at the clock.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._is_reading:
             return
-        self._is_wanted = self._watchers > 0
-        seconds = self._stall_seconds if self._is_wanted else self._idle_seconds
-        self._scope.deadline = self._last_activity + seconds
+        left = (self._stall_seconds if self._watchers else self._idle_seconds) - self._silent_seconds()
+        if left <= 0 and is_last_look:
+            self.interrupt(taken_over() if self._watchers else _timed_out(self._idle_seconds))
+            return
+        look = partial(self._watch_silence, is_last_look=left <= 0)
+        self._timer = asyncio.get_running_loop().call_later(left if left > 0 else LAST_LOOK_SECONDS, look)
 
     def _keep(self, error: TusError) -> None:
         if self.error is None:

@@ -52,7 +52,20 @@ def _find_algorithms() -> dict[str, Callable[[], Hasher]]:
         import google_crc32c  # noqa: PLC0415  (an extra: the algorithm exists where its library does)
     except ImportError:
         return found
-    found["crc32c"] = google_crc32c.Checksum
+
+    class Crc32c:
+        """CRC-32C (Castagnoli), as `Crc32`."""
+
+        def __init__(self) -> None:
+            self._crc = 0
+
+        def update(self, data: Buffer, /) -> None:
+            self._crc = google_crc32c.extend(self._crc, bytes(data))  # it takes nothing else
+
+        def digest(self) -> bytes:
+            return self._crc.to_bytes(4, "big")
+
+    found["crc32c"] = Crc32c
     return found
 
 

@@ -67,8 +67,8 @@ class Upload:
 
     `length` and `offset` are bytes; `length` is None while deferred. `offset` is the longest unbroken durable run
     from byte 0. Times are seconds since the epoch. `concat` is Upload-Concat as received (tus N10), `partials` what
-    a final upload is made of. `is_settled` is False when only the lock's holder can tell the offset or drive the
-    upload on: after a crash, or while a holder is writing.
+    a final upload is made of. `is_settled` is False when only the lock's holder can tell the offset: after a crash, or
+    while it is writing.
     """
 
     id: UploadId
@@ -95,6 +95,11 @@ class Upload:
     @property
     def has_all_bytes(self) -> bool:
         return self.offset == self.length
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a step may be left to take: to find the offset, to finish, to assemble."""
+        return not self.is_available and (not self.is_settled or self.has_all_bytes or self.is_final)
 
     @property
     def expires_at(self) -> float | None:

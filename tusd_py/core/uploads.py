@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
 import anyio
@@ -73,9 +73,11 @@ class Uploads:
             try:
                 was_available = stored.upload.is_available
                 self._rules.check_append(stored.upload, command)
-                if command.length is not None and stored.upload.length is None:
-                    stored = await self._declare_length(stored, command.length)
-                self._rules.bound(body, stored.upload, command.content_length)
+                is_declared = command.length is not None and stored.upload.length is None
+                upload = replace(stored.upload, length=command.length) if is_declared else stored.upload
+                self._rules.bound(body, upload, command.content_length)
+                if is_declared:
+                    stored = await self._declare_length(stored, upload)
                 await self._fill(stored, body)
                 upload = stored.upload
             finally:
@@ -95,7 +97,7 @@ class Uploads:
         """
         is_held = await self._locker.settle(upload_id)
         upload = await self._read(upload_id)
-        if not (is_held or upload.is_settled or upload.is_available):
+        if upload.is_due and not is_held:
             try:
                 upload = await self._drive(upload_id, Wish.IF_STALLED)
             except RequestError as error:
@@ -132,17 +134,11 @@ class Uploads:
             partials=command.partials,
             created_at=time.time(),
             expire_after_seconds=self._rules.expire_after_seconds,
-            is_settled=False,
         )
         async with self._locker.hold(upload.id, _is_busy):
             # First the note, then the record, then a look at the partials: whoever comes last drives the final on.
             await concatenates.note_waiting(upload.id, [each.id for each in partials if not each.is_available])
-            try:
-                await (await self._store.create(upload)).close()
-            except FileExistsError:
-                log.info("UploadCreated id=%s again", upload.id)
-            else:
-                log.info("UploadCreated id=%s partials=%d", upload.id, len(partials))
+            await self._create_final(upload)
         return await self._with_length(await self._drive(upload.id))
 
     async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
@@ -210,21 +206,32 @@ class Uploads:
         finally:
             await stored.close()
 
+    async def _create_final(self, upload: Upload) -> None:
+        try:
+            stored = await self._store.create(upload)
+        except FileExistsError:
+            if not (await self._read_alive(upload.id)).is_expired(time.time()):
+                return  # asked for again
+            await self._remove(upload.id)
+            stored = await self._store.create(upload)
+        await stored.close()
+        log.info("UploadCreated id=%s partials=%d", upload.id, len(upload.partials))
+
     async def _fill(self, stored: StoredUpload, body: Body) -> None:
         if stored.upload.is_available:
             await body.into(_NOWHERE)  # an empty body is fine (failures F32), any byte is too many
+            await body.accepts(_nothing)
             return
         await stored.append(body)
         if stored.upload.has_all_bytes:
             await stored.finish()
 
-    async def _declare_length(self, stored: StoredUpload, length: int) -> StoredUpload:
-        if self._can.defers_length is None:
+    async def _declare_length(self, stored: StoredUpload, upload: Upload) -> StoredUpload:
+        if self._can.defers_length is None or upload.length is None:
             raise RequestError("deferred lengths are not offered here", code="ERR_INVALID_UPLOAD_LENGTH_DEFER")
-        upload_id = stored.upload.id
         await stored.close()
-        await self._can.defers_length.declare_length(upload_id, length)
-        return await self._store.open(upload_id)
+        await self._can.defers_length.declare_length(upload.id, upload.length)
+        return await self._store.open(upload.id)
 
     async def _finished(self, upload: Upload) -> None:
         self._log_finished(upload)
@@ -261,6 +268,8 @@ class Uploads:
         partials = [await self._store.read(partial) for partial in dict.fromkeys(final.partials)]
         if not all(partial.is_available for partial in partials):
             return False
+        lengths = {partial.id: partial.offset for partial in partials}
+        self._rules.check_size(sum(lengths[partial] for partial in final.partials))
         await self._can.concatenates.concatenate(final.id, final.partials)
         return True
 
@@ -278,11 +287,11 @@ class Uploads:
         now = time.time()
         if upload.is_expired(now):
             async with self._locker.hold(upload.id, _is_busy, wish=None):
-                if (await self._store.read(upload.id)).is_expired(now):
+                if (await self._read_alive(upload.id)).is_expired(now):
                     await self._remove(upload.id)
                     log.info("UploadExpired id=%s", upload.id)
                     return 1
-        elif not upload.is_settled:
+        elif upload.is_due:
             await self._drive(upload.id, wish=None)
         return 0
 
@@ -298,8 +307,19 @@ class Uploads:
         return self._can.concatenates
 
     async def _read(self, upload_id: UploadId) -> Upload:
-        upload = await self._store.read(upload_id)
+        upload = await self._read_alive(upload_id)
         refuse_expired(upload)
+        return upload
+
+    async def _read_alive(self, upload_id: UploadId) -> Upload:
+        """A final that waits lives as long as one of its partials is being written."""
+        upload = await self._store.read(upload_id)
+        if not upload.is_expired(time.time()):
+            return upload
+        for partial in dict.fromkeys(upload.partials):
+            with suppress(RequestError):
+                touched_at = (await self._store.read(partial)).touched_at
+                upload = replace(upload, touched_at=max(upload.touched_at, touched_at))
         return upload
 
     async def _named_partials(self, command: Concatenate) -> list[Upload]:
@@ -343,3 +363,8 @@ class _Nowhere:
 
 
 _NOWHERE = _Nowhere()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for piece in tuple[bytes, ...]():
+        yield piece

@@ -14,7 +14,7 @@ from tusd_py.errors import RequestError
 MAX_INTEGER = 2**63 - 1
 """What the other tus servers can hold; beyond it lies only mischief."""
 
-_DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
+_INTEGER = re.compile(r"0*([0-9]{1,19})", re.ASCII)
 
 
 class Headers:
@@ -52,6 +52,7 @@ class Headers:
         if text is None:
             return None
         # int() alone would also take "+5", "5_0", " 5 " and the digits of a dozen scripts.
-        if not _DIGITS.fullmatch(text) or int(text) > MAX_INTEGER:
+        found = _INTEGER.fullmatch(text)
+        if found is None or int(found[1]) > MAX_INTEGER:
             raise RequestError(f"{name} must be an integer from 0 to {MAX_INTEGER}", code=code)
-        return int(text)
+        return int(found[1])

@@ -41,8 +41,8 @@ def check_version(method: str, headers: Headers) -> None:
     """
     if method == "OPTIONS":
         return
-    version = headers.joined("tus-resumable")
-    if version == VERSION or (version is None and method in ("HEAD", "GET")):
+    versions = {each.strip() for each in (headers.joined("tus-resumable") or "").split(",")}
+    if versions == {VERSION} or ("tus-resumable" not in headers and method in ("HEAD", "GET")):
         return
     raise RequestError(
         f"Tus-Resumable must be {VERSION}",
@@ -172,6 +172,8 @@ def _content_length(headers: Headers) -> int | None:
 
 
 def _decode_final(headers: Headers, concat: str, base_path: str) -> Concatenate:
+    if not concat.isprintable():  # it goes back into a header (tus N10)
+        raise RequestError("Upload-Concat has a control character", code="ERR_INVALID_CONCAT")
     kind, _, urls = concat.partition(";")
     if kind != "final":
         raise RequestError("Upload-Concat must be partial or final;<urls>", code="ERR_INVALID_CONCAT")

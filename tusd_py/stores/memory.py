@@ -62,7 +62,7 @@ class MemoryUpload:
         return len(sink.data)
 
     async def finish(self) -> None:
-        self._entry.upload = replace(self._entry.upload, state=State.AVAILABLE, is_settled=True)
+        self._entry.upload = replace(self._entry.upload, state=State.AVAILABLE)
 
     async def close(self) -> None:
         pass

@@ -191,8 +191,7 @@ class DiskStore:
         is_committed = record.boot is None and not self._disk.files.is_durable
         offset = found if is_committed or record.upload.is_available else record.upload.offset
         upload = replace(record.upload, offset=offset, touched_at=data.st_mtime)
-        is_settled = upload.is_available or (found == offset and not upload.has_all_bytes and not upload.is_final)
-        return replace(upload, is_settled=is_settled)
+        return replace(upload, is_settled=found == offset)
 
     async def _swept(self, hold: Hold, upload_id: UploadId, sweep: Callable[[], int]) -> int:
         try:
