@@ -41,7 +41,7 @@ def check_version(method: str, headers: Headers) -> None:
     """
     if method == "OPTIONS":
         return
-    versions = {each.strip() for each in (headers.joined("tus-resumable") or "").split(",")}
+    versions = {each.strip(" ") for each in (headers.joined("tus-resumable") or "").split(",")}
     if versions == {VERSION} or ("tus-resumable" not in headers and method in ("HEAD", "GET")):
         return
     raise RequestError(
