@@ -20,14 +20,17 @@ from tusd_py.core.commands import Append, Concatenate, Create
 from tusd_py.core.ports import Capabilities, Concatenates, Locker, Store, StoredUpload
 from tusd_py.core.rules import Offers, Rules, refuse_expired, refuse_final, total_length
 from tusd_py.core.upload import State, Upload, UploadId, final_id, new_id
-from tusd_py.errors import RequestError, TusError, server_shutdown, size_exceeded, upload_locked
+from tusd_py.errors import BackendError, RequestError, TusError, server_shutdown, size_exceeded, upload_locked
 
 log = logging.getLogger("tusd_py.uploads")
 
 
-async def _is_busy(_wish: Wish) -> bool:
-    """The answer of a holder whose work is short or must not be cut: it goes on."""
-    return False
+async def _soon(_wish: Wish) -> bool:
+    """The answer of a holder that waits for no client: it lets go when its work is done, and that is not long.
+
+    So who asks for the offset while another request repairs the upload gets the repaired one.
+    """
+    return True
 
 
 class Uploads:
@@ -98,19 +101,19 @@ class Uploads:
         is_held = await self._locker.settle(upload_id)
         upload = await self._read(upload_id)
         if upload.is_due and not is_held:
-            try:
-                upload = await self._drive(upload_id, Wish.IF_STALLED)
-            except RequestError as error:
-                if error.status != upload_locked().status:
-                    raise  # else somebody took the lock just now, and what was read is the last settled state
+            upload = await self._drive_asked(upload)
         return await self._with_length(upload)
+
+    async def find(self, upload_id: UploadId) -> Upload:
+        """The upload as last settled. Takes no lock and waits for nobody, so hooks may ask too (failures F28, F36)."""
+        return await self._read(upload_id)
 
     async def terminate(self, upload_id: UploadId) -> None:
         """Remove an upload, finished or not; a running append is ended (failures F26)."""
         if not self.offers.termination:
             raise RequestError("uploads cannot be terminated here", code="ERR_METHOD_NOT_ALLOWED", status=405)
         await self._store.read(upload_id)
-        async with self._locker.hold(upload_id, _is_busy, wish=Wish.NOW):
+        async with self._locker.hold(upload_id, _soon, wish=Wish.NOW):
             await self._store.read(upload_id)
             await self._remove(upload_id)
         log.info("UploadTerminated id=%s", upload_id)
@@ -135,7 +138,7 @@ class Uploads:
             created_at=time.time(),
             expire_after_seconds=self._rules.expire_after_seconds,
         )
-        async with self._locker.hold(upload.id, _is_busy):
+        async with self._locker.hold(upload.id, _soon):
             # First the note, then the record, then a look at the partials: whoever comes last drives the final on.
             await concatenates.note_waiting(upload.id, [each.id for each in partials if not each.is_available])
             await self._create_final(upload)
@@ -168,7 +171,7 @@ class Uploads:
                 if error.status != upload_locked().status:
                     log.warning("SweepSkipped id=%s reason=%s", upload.id, error.message)
         return removed + await self._can.expires.sweep_leftovers(
-            lambda upload_id: self._locker.hold(upload_id, _is_busy, wish=None)
+            lambda upload_id: self._locker.hold(upload_id, _soon, wish=None)
         )
 
     def stop(self) -> None:
@@ -245,7 +248,7 @@ class Uploads:
 
     async def _drive(self, upload_id: UploadId, wish: Wish | None = Wish.WHEN_STALLED) -> Upload:
         """Take every step that is due and not done: repair, assemble, finish. May be repeated at any time."""
-        async with self._locker.hold(upload_id, _is_busy, wish=wish):
+        async with self._locker.hold(upload_id, _soon, wish=wish):
             upload = await self._store.read(upload_id)
             if upload.is_available:
                 return upload
@@ -260,6 +263,19 @@ class Uploads:
                 await stored.close()
         if upload.is_available:
             await self._finished(upload)
+        return upload
+
+    async def _drive_asked(self, upload: Upload) -> Upload:
+        """Drive on for somebody who only asked. If that cannot be now, the last settled state is true as well, but for
+        an upload that would look complete and is not."""
+        try:
+            return await self._drive(upload.id, Wish.IF_STALLED)
+        except BackendError:
+            if upload.has_all_bytes or upload.is_final:
+                raise
+        except RequestError as error:
+            if error.status != upload_locked().status:
+                raise
         return upload
 
     async def _assemble(self, final: Upload) -> bool:
@@ -286,7 +302,7 @@ class Uploads:
     async def _sweep_one(self, upload: Upload) -> int:
         now = time.time()
         if upload.is_expired(now):
-            async with self._locker.hold(upload.id, _is_busy, wish=None):
+            async with self._locker.hold(upload.id, _soon, wish=None):
                 if (await self._read_alive(upload.id)).is_expired(now):
                     await self._remove(upload.id)
                     log.info("UploadExpired id=%s", upload.id)

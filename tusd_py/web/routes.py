@@ -66,13 +66,20 @@ class TusEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, Headers.of_raw(scope["headers"]))
         tus.check_version(exchange.method, exchange.headers)
-        name = scope["path_params"].get("name", "").removesuffix("/")
+        name = self._name(scope)
         if exchange.method == "OPTIONS":
             await self._options(exchange)
         elif not name:
             await self._creation(exchange)
         else:
             await self._upload(exchange, name)
+
+    def _name(self, scope: Scope) -> str:
+        """What follows the base path, exactly: a route's expression would take an id with a line end for the id."""
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path == self._base_path.rstrip("/"):
+            return ""
+        return str(path.removeprefix(self._base_path).removesuffix("/"))
 
     async def _options(self, exchange: Exchange) -> None:
         await exchange.answer(tus.encode_options(self._uploads.offers, reads_trailers=has_own_server(exchange.scope)))
@@ -126,7 +133,7 @@ class TusEndpoint:
         await exchange.answer(tus.Answer(204))
 
     async def _download(self, exchange: Exchange, upload_id: UploadId) -> None:
-        upload = await self._uploads.inspect(upload_id)
+        upload = await self._uploads.find(upload_id)
         await downloads.serve(self._uploads, upload, exchange.headers, exchange.send, exchange.receive)
 
     def _body(self, exchange: Exchange, checksum: Checksum | None) -> Body:

@@ -42,7 +42,7 @@ class Files:
             os.makedirs(folder, self._dir_permissions, exist_ok=True)
         probe = f"{self._temporary}/probe.{secrets.token_hex(8)}"
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, self._file_permissions))
-        os.unlink(probe)
+        _unlink(probe)  # another process's sweep may have been there first
 
     # Records.
 
