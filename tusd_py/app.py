@@ -115,6 +115,8 @@ async def _sweep_forever(uploads: Uploads, interval_seconds: float) -> None:
                 log.info("Swept removed=%d", removed)
         except TusError as error:
             log.warning("SweepFailed reason=%s", error.message)
+        except Exception:
+            log.exception("SweepFailed")  # requests go on without it
         await anyio.sleep(interval_seconds)
 
 

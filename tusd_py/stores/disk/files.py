@@ -97,9 +97,9 @@ class Files:
         finally:
             os.close(descriptor)
 
-    def sync_directory(self) -> None:
+    def sync_directory(self, directory: str | None = None) -> None:
         if self.is_durable:
-            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = os.open(directory or self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
             finally:
@@ -161,6 +161,8 @@ class Files:
     # Marks.
 
     def mark_unfinished(self, upload_id: UploadId) -> None:
+        """Not synced by itself: journals keep it with the record that is synced next, and without it nothing is lost,
+        only an expired upload stays."""
         flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
         os.close(os.open(f"{self._unfinished}/{upload_id}", flags, self._file_permissions))
 
@@ -178,6 +180,8 @@ class Files:
         os.makedirs(folder, self._dir_permissions, exist_ok=True)
         flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
         os.close(os.open(f"{folder}/{final}", flags, self._file_permissions))
+        self.sync_directory(folder)
+        self.sync_directory(self._waiting)
 
     def unmark_waiting(self, partial: UploadId, final: UploadId) -> None:
         _unlink(f"{self._waiting}/{partial}/{final}")
