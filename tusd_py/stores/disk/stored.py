@@ -8,6 +8,7 @@ and the file's size is the offset.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,11 +27,12 @@ from tusd_py.stores.disk.sink import BUFFER_BYTES, BufferPool, FileSink
 
 @cache
 def boot_id() -> str:
-    """Names this boot of the machine; "" where the system does not tell, and then no boot equals another."""
+    """Names this boot of the machine; this process where the system does not tell, so that only what was committed
+    counts after it."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
-        return ""
+        return secrets.token_hex(16)
 
 
 @dataclass(frozen=True, slots=True)
