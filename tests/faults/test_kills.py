@@ -74,7 +74,11 @@ def _check_nothing_is_left(fleet: Fleet, uploaders: list[Uploader]) -> None:
     work = server.directory / ".tusd-py"
     for orphan in orphans:
         assert server.client.delete(BASE_PATH + orphan).status == 204
-    wait_for(lambda: not _leftovers(work))
+    try:
+        wait_for(lambda: not _leftovers(work), within_seconds=15)
+    except AssertionError as error:
+        error.add_note(f"left: {_leftovers(work)}\n{server.log[-4000:]}")
+        raise
     files = {each.name for each in server.directory.iterdir() if each.is_file()}
     assert files == known | {f"{each}.info" for each in known}
 

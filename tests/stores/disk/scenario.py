@@ -151,7 +151,7 @@ def leftovers(path: Path) -> list[str]:
     An upload whose creation died before its answer is whole, unknown to its client, and goes when it expires.
     """
     work = path / ".tusd-py"
-    found = [each for each in work.rglob("*") if each.is_file()]
+    found = [each for each in work.rglob("*") if each.is_file() or each.parent.name == "waiting"]
     found = [each for each in found if not (each.parent.name == "unfinished" and _is_unfinished(path, each.name))]
     names = {each.name for each in path.iterdir() if each.is_file()}
     odd = [

@@ -153,6 +153,36 @@ async def test_F12_F16_dying_at_any_call_of_a_concatenation_repeats_it(tmp_path:
         assert leftovers(path) == []
 
 
+@MODES
+async def test_F12_dying_at_any_call_of_the_last_partial_leaves_no_final_behind(
+    tmp_path: Path, is_durable: bool
+) -> None:
+    async def waiting(uploads: Uploads) -> tuple[Client, Concatenate]:
+        client = Client(DATA, len(DATA))
+        client.upload_id = (await uploads.create(Create(len(DATA), is_partial=True, concat="partial"), _body(b""))).id
+        command = Concatenate((client.upload_id,), "final;a")
+        assert not (await uploads.concatenate(command)).is_available
+        return client, command
+
+    fault = Fault(None, Crash())
+    uploads = server(tmp_path / "dry", is_durable=is_durable)
+    client, _ = await waiting(uploads)
+    with file_calls(fault):
+        await client.send(uploads)
+    for at in range(1, fault.count + 1):
+        path = tmp_path / str(at)
+        first = server(path, is_durable=is_durable)
+        client, command = await waiting(first)
+        with file_calls(Fault(at, Crash())), pytest.raises(Crash):
+            await client.send(first)
+        second = server(path, is_durable=is_durable)
+        await client.send(second)
+        await second.sweep()  # no request asks for the final: what is due is done all the same
+        assert leftovers(path) == []
+        client.upload_id = (await second.concatenate(command)).id
+        await client.verify(second)
+
+
 def _body(data: bytes) -> Body:
     from scenario import Bytes
 

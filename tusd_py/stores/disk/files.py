@@ -177,14 +177,22 @@ class Files:
 
     def mark_waiting(self, partial: UploadId, final: UploadId) -> None:
         folder = f"{self._waiting}/{partial}"
-        os.makedirs(folder, self._dir_permissions, exist_ok=True)
         flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
-        os.close(os.open(f"{folder}/{final}", flags, self._file_permissions))
+        while True:
+            os.makedirs(folder, self._dir_permissions, exist_ok=True)
+            try:
+                os.close(os.open(f"{folder}/{final}", flags, self._file_permissions))
+                break
+            except FileNotFoundError:
+                self._refuse_if_unmounted()  # else somebody removed the empty folder in between
         self.sync_directory(folder)
         self.sync_directory(self._waiting)
 
     def unmark_waiting(self, partial: UploadId, final: UploadId) -> None:
         _unlink(f"{self._waiting}/{partial}/{final}")
+        self.remove_empty_waiting(partial)
+
+    def remove_empty_waiting(self, partial: UploadId) -> None:
         with suppress(OSError):
             os.rmdir(f"{self._waiting}/{partial}")
 

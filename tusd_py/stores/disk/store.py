@@ -162,6 +162,7 @@ class DiskStore:
             for waited_for in await run(files.marked_waiting):
                 for final in await run(partial(files.waiting_for, waited_for)):
                     removed += await self._swept(hold, final, partial(self._sweep_waiting, waited_for, final))
+                await run(partial(files.remove_empty_waiting, waited_for))
         return removed
 
     async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
