@@ -13,7 +13,9 @@ from blockbuster import BlockBuster, blockbuster_ctx
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
     parser.addoption("--url", help="run tests/wire against this tus server")
-    parser.addoption("--max-size", type=int, default=1 << 30, help="the --max-size of the server at --url; 0: none")
+    parser.addoption(
+        "--max-size", type=int, help="the limit of the server at --url, if it does not announce it; 0: none"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

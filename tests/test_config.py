@@ -358,24 +358,33 @@ def test_config_made_in_python_is_normalised():
     assert type(config.network_timeout) is float
 
 
+def test_config_made_in_python_reads_text_as_a_command_line_does():
+    config = Config(
+        max_size="5GB", expire_after="7d", trusted_proxies="10.0.0.0/8,::1", file_perms="600", verbose="false"
+    )  # type: ignore[arg-type]
+    assert (config.max_size, config.expire_after, config.file_perms) == (5 * 10**9, 7 * 86_400.0, 0o600)
+    assert config.trusted_proxies == ("10.0.0.0/8", "::1")
+    assert config.verbose is False
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
         ({"port": 70000}, "setting port: 70000 is wrong; allowed: a whole number from 0 to 65535"),
-        ({"port": "80"}, "setting port: '80' is wrong"),
+        ({"port": "http"}, "setting port: 'http' is wrong"),
         ({"port": True}, "setting port: True is wrong"),
-        ({"max_size": "64MiB"}, "setting max_size: '64MiB' is wrong"),
+        ({"max_size": "64 apples"}, "setting max_size: '64 apples' is wrong"),
         ({"max_size": 1.0}, "setting max_size: 1.0 is wrong"),
-        ({"network_timeout": "5m"}, "setting network_timeout: '5m' is wrong"),
+        ({"network_timeout": "soon"}, "setting network_timeout: 'soon' is wrong"),
         ({"network_timeout": float("nan")}, "setting network_timeout: nan is wrong"),
         ({"network_timeout": float("inf")}, "setting network_timeout: inf is wrong"),
         ({"network_timeout": True}, "setting network_timeout: True is wrong"),
         ({"verbose": 1}, "setting verbose: 1 is wrong"),
         ({"host": b"::1"}, "setting host: b'::1' is wrong"),
         ({"upload_dir": None}, "setting upload_dir: None is wrong"),
-        ({"trusted_proxies": "::1"}, "setting trusted_proxies: '::1' is wrong"),
+        ({"trusted_proxies": "nginx"}, "setting trusted_proxies: 'nginx' is wrong"),
         ({"dir_perms": 775}, "setting dir_perms: 775 is wrong"),
-        ({"file_perms": "664"}, "setting file_perms: '664' is wrong"),
+        ({"file_perms": "999"}, "setting file_perms: '999' is wrong"),
         ({"locker": "redis"}, "setting locker: 'redis' is wrong"),
         ({"tls_certificate": "c.pem"}, "--tls-certificate 'c.pem' needs --tls-key"),
         ({"tls_key": "k.pem"}, "--tls-key 'k.pem' needs --tls-certificate"),

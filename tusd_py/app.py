@@ -57,6 +57,7 @@ def create_app(config: Config | None = None) -> Starlette:
                 await locker.start()
                 stack.push_async_callback(locker.aclose)
             async with anyio.create_task_group() as tasks:
+                endpoint.has_lifespan = True
                 tasks.start_soon(_sweep_forever, uploads, config.sweep_interval)
                 yield
                 tasks.cancel_scope.cancel()

@@ -185,13 +185,14 @@ def test_port_in_use_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[s
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert serve(Recorder(), options(port=port), on_stop=lambda: None) == 1
-    expected = f"cannot listen on 127.0.0.1:{port}: another program listens there; stop it or choose another port\n"
-    assert capsys.readouterr() == ("", expected)
+    problem = f"cannot listen on 127.0.0.1:{port}: another program listens there; stop it or choose another port"
+    assert capsys.readouterr() == ("", f"tusd-py: error: {problem}\n")
 
 
 def test_bad_certificate_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert serve(Recorder(), options(tls_certificate="missing.crt"), on_stop=lambda: None) == 1
-    assert capsys.readouterr().err == "cannot read the TLS certificate 'missing.crt': No such file or directory\n"
+    problem = "cannot read the TLS certificate 'missing.crt': No such file or directory"
+    assert capsys.readouterr().err == f"tusd-py: error: {problem}\n"
 
 
 def test_application_that_cannot_start(launch: Callable[..., Program]) -> None:

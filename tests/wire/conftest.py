@@ -32,12 +32,25 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     # tests/conftest.py adds both options: here they would come too late for a plain `pytest`.
-    max_size = request.config.getoption("--max-size", default=MAX_SIZE_BYTES)
     if url := request.config.getoption("--url", default=None):
-        yield Target(url, max_size)
+        yield _foreign_target(url, request.config.getoption("--max-size", default=None))
         return
     with own_server(tmp_path_factory.mktemp("uploads"), request.config.rootpath) as url:
         yield Target(url, MAX_SIZE_BYTES)
+
+
+def _foreign_target(url: str, max_size: int | None) -> Target:
+    """Ends the run with one sentence if there is no tus server: a thousand failures would say it worse."""
+    try:
+        target = Target(url, max_size or 0)
+        answer = target.announced
+    except (ValueError, OSError, AssertionError) as error:
+        pytest.exit(f"--url {url}: no tus server answers there ({error})", returncode=2)
+    if not answer.header("Tus-Version"):
+        pytest.exit(f"--url {url}: OPTIONS has no Tus-Version, so this is not a tus creation URL", returncode=2)
+    if max_size is None:
+        target.max_size = int(answer.header("Tus-Max-Size") or 0)
+    return target
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +59,7 @@ def only_what_is_announced(request: pytest.FixtureRequest, target: Target) -> No
         for name in marker.args:
             if name == "max-size":
                 if not target.max_size:
-                    pytest.skip("needs the server's limit: --max-size")
+                    pytest.skip("the server announces no Tus-Max-Size")
             elif name == "download":
                 if not target.serves_downloads:
                     pytest.skip("the server does not serve uploads by GET")

@@ -73,7 +73,9 @@ class Setting:
         return self._judge(lambda: self.kind.check(self.kind.parse(text)), text, where)
 
     def accept(self, value: object, where: str) -> Any:
-        """A value that Python code gave, as it is kept."""
+        """A value that Python code gave, as it is kept. Text is read as on a command line: "5GB", "7d", "a,b"."""
+        if isinstance(value, str) and not isinstance(self.default, str):
+            return self.read(value, where)
         return self._judge(lambda: self.kind.check(value), value, where)
 
     def _judge(self, verdict: Callable[[], Any], given: object, where: str) -> Any:

@@ -158,7 +158,7 @@ class Config:
         "What an acknowledged byte survives. power: data and record are on the disk (fsync) before an offset is"
         " answered, so loss of power loses nothing. process: survives kill -9 of the server, but not loss of power; the"
         " disk is not waited for. The price, measured on two cores with a virtual disk: none for 1 GiB in one PATCH or"
-        " in pieces of 8 MiB, since the data is synced while it arrives; 440 instead of 1,110 uploads of 4 KiB a second.",
+        " in pieces of 8 MiB, since data is synced while it arrives; 440 instead of 1,110 uploads of 4 KiB a second.",
         differs="tusd: no such setting; it promises what process does. An answered offset is a promise, and a client"
         " that was answered throws its copy away.",
     )  # fmt: skip

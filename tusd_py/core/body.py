@@ -205,11 +205,12 @@ class Body:
     async def _wait_for_verdict(self) -> None:
         """Until the body has ended, or its client is stalled, or it is clear that it is neither.
 
-        Bytes alone do not tell: those of a client that has gone may still be coming out of the kernel.
+        Bytes alone do not tell: those of a client that has gone may still be coming out of the kernel. Bytes that come
+        after a while do.
         """
         with anyio.move_on_after(HEALTHY_SECONDS):
             await self._ended.wait()
-        if self._is_reading and self._silent_seconds() >= HEALTHY_SECONDS:
+        if self._is_reading:
             self._activity = self._activity or anyio.Event()
             await self._activity.wait()
 

@@ -23,6 +23,7 @@ from tusd_py.errors import TusError, upload_locked
 log = logging.getLogger("tusd_py.locks")
 
 ANSWER_SECONDS = 1.0  # a holder asked IF_STALLED that is silent for longer counts as healthy
+SETTLE_SECONDS = 2.0  # for all holders that may follow upon each other while somebody asks
 
 
 class Watcher(Protocol):
@@ -148,7 +149,18 @@ class Turns:
                 watcher.ended()
 
     async def settle(self, upload_id: UploadId) -> bool:
-        """The contract is `Locker.settle`. A holder that says it lets go gets a second more to do so."""
+        """The contract is `Locker.settle`.
+
+        A holder that says it lets go gets a second more to do so. If another one was waiting for that, it is asked
+        too, since it will move the offset as well.
+        """
+        with anyio.move_on_after(SETTLE_SECONDS):
+            while await self._is_over(upload_id):
+                pass
+        return upload_id in self._locks or (self._beyond is not None and self._beyond.is_taken(upload_id))
+
+    async def _is_over(self, upload_id: UploadId) -> bool:
+        """Ask the present holder; True if there was one whose turn has ended by now."""
         lock = self._locks.get(upload_id)
         if lock is None:
             if self._beyond is None or not self._beyond.is_taken(upload_id):
@@ -163,7 +175,7 @@ class Turns:
         finally:
             lock.unwatch(settler)
             self._forget(upload_id, lock)
-        return upload_id in self._locks or (self._beyond is not None and self._beyond.is_taken(upload_id))
+        return settler.is_over
 
     # For those who ask on behalf of other processes.
 
@@ -318,6 +330,7 @@ class _Settler:
 
     def __init__(self) -> None:
         self.done = anyio.Event()
+        self.is_over = False
         self.scope = anyio.move_on_after(ANSWER_SECONDS)
 
     def answered(self, _wish: Wish, is_letting_go: bool) -> None:
@@ -327,6 +340,7 @@ class _Settler:
             self.done.set()
 
     def ended(self) -> None:
+        self.is_over = True
         self.done.set()
 
 

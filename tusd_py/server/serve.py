@@ -104,7 +104,7 @@ class Server(uvicorn.Server):
                 listen_unix(options.unix_sock) if options.unix_sock else listen(options.host, options.port)
             )
         except ConfigError as error:
-            sys.stderr.write(f"{error}\n")
+            sys.stderr.write(f"tusd-py: error: {error}\n")
             return 1
         try:
             with asyncio.Runner(loop_factory=self._loop_factory) as runner:
@@ -144,7 +144,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: Any = None) -> None:
         await self.lifespan.startup()
         if self.lifespan.should_exit:
-            sys.stderr.write("the application could not start\n")
+            sys.stderr.write("tusd-py: error: the application could not start\n")
             self.should_exit = True
             return
         self._renew_date()

@@ -1,11 +1,12 @@
 """The two resources of tus under the base path: the creation URL and the uploads.
 
 Each method is: headers to a command, the command to `core.uploads`, the outcome to an answer. Rules live in
-`protocol.tus` and the core, errors are answered by `errors_of` in `app`.
+`protocol.tus` and the core, errors are answered in `app`.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from starlette.routing import BaseRoute, Route
@@ -22,6 +23,8 @@ from tusd_py.protocol.headers import Headers
 from tusd_py.web import downloads
 from tusd_py.web.requests import AsgiSource, Proxies, has_own_server
 from tusd_py.web.responses import encode_headers, send_empty
+
+log = logging.getLogger("tusd_py.web")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class TusEndpoint:
         self._base_path = base_path
         self._proxies = proxies
         self._timing = timing
+        self.has_lifespan = False
 
     def routes(self) -> list[BaseRoute]:
         """With and without the slash at the end: a redirect would lose the body."""
@@ -66,6 +70,7 @@ class TusEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, Headers.of_raw(scope["headers"]))
         tus.check_version(exchange.method, exchange.headers)
+        self._warn_without_lifespan()
         name = self._name(scope)
         if exchange.method == "OPTIONS":
             await self._options(exchange)
@@ -80,6 +85,11 @@ class TusEndpoint:
         if path == self._base_path.rstrip("/"):
             return ""
         return str(path.removeprefix(self._base_path).removesuffix("/"))
+
+    def _warn_without_lifespan(self) -> None:
+        if not self.has_lifespan:
+            self.has_lifespan = True  # said once
+            log.warning("NoLifespan: nothing expires; run this app's lifespan in that of the app it is mounted in")
 
     async def _options(self, exchange: Exchange) -> None:
         await exchange.answer(tus.encode_options(self._uploads.offers, reads_trailers=has_own_server(exchange.scope)))

@@ -21,7 +21,9 @@ _ADVICE = {
     errno.EROFS: "the file system is read-only: remount it writable (look for disk errors in the kernel log)",
     errno.EACCES: "permission denied: let the server's user own the upload directory and the files in it",
     errno.EPERM: "permission denied: let the server's user own the upload directory and the files in it",
-    errno.ENOENT: "the upload directory or its .tusd-py folder is gone: restore or mount it, or restart the server",
+    errno.ENOENT: "it or its .tusd-py folder is gone: restore or mount it, or restart the server",
+    errno.EEXIST: "there is a file of this name: choose another directory",
+    errno.ENOTDIR: "a part of this path is a file: choose another directory",
     errno.EIO: "the disk reports errors: look into the kernel log",
     errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
     errno.ENFILE: "too many open files on this machine: raise fs.file-max",
@@ -31,7 +33,7 @@ _IS_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 def advice(error: OSError) -> str:
     """What to do about it."""
-    return _ADVICE.get(error.errno or 0, "see the error")
+    return _ADVICE.get(error.errno or 0, error.strerror or "see the error")
 
 
 class Failures:

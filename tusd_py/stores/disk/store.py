@@ -55,7 +55,8 @@ class DiskStore:
         try:
             self._disk.files.prepare()
         except OSError as error:
-            raise ConfigError(f"cannot store uploads in {self.directory}: {error.strerror}: {advice(error)}") from error
+            what = "it cannot be made there" if isinstance(error, FileNotFoundError) else advice(error)
+            raise ConfigError(f"--upload-dir: cannot store uploads in {self.directory}: {what}") from error
 
     def close(self) -> None:
         self._disk.pace.close()
