@@ -17,6 +17,7 @@ from functools import partial
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 
 from tusd_py.core.checksum import Buffer, Checksum
 from tusd_py.errors import Interrupted, RequestError, TusError, size_exceeded
@@ -174,10 +175,17 @@ class Body:
             hasher = checksum.hasher()
             async for piece in read_back():
                 hasher.update(piece)
+                await anyio.lowlevel.checkpoint()  # others must not wait for all of it
         if checksum.matches(hasher):
             return True
         self._keep(RequestError("the checksum does not match", code="ERR_CHECKSUM_MISMATCH", status=460))
         return False
+
+    async def expect_nothing(self) -> None:
+        """For an upload that takes no more bytes: the first one is too many."""
+        self.bound(0, self._limit_error)
+        await self.into(_NOWHERE)
+        await self.accepts(_nothing)
 
     def interrupt(self, error: Interrupted) -> None:
         """End the body now, from outside; its bytes stay. Without effect once it has ended."""
@@ -290,3 +298,21 @@ class Body:
         if self.error is None:
             self.error = error
             self._broken.set()
+
+
+class _Nowhere:
+    """A sink that the bound keeps all bytes from."""
+
+    def buffer(self) -> memoryview:
+        raise size_exceeded()
+
+    def filled(self, _count: int) -> None:
+        raise size_exceeded()
+
+
+_NOWHERE = _Nowhere()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for piece in tuple[bytes, ...]():
+        yield piece

@@ -5,7 +5,8 @@ a command and the rules.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -102,3 +103,14 @@ def total_length(partials: Sequence[Upload]) -> int | None:
             return None
         total += partial.length
     return total
+
+
+@contextmanager
+def as_bad_partials() -> Iterator[None]:
+    """What is wrong with a partial is 400 to who named it: the URL that was asked is there."""
+    try:
+        yield
+    except RequestError as error:
+        if error.status not in (400, 404, 410):
+            raise
+        raise RequestError(f"Upload-Concat: {error.message}", code="ERR_INVALID_CONCAT") from error

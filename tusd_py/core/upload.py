@@ -56,9 +56,15 @@ class Metadata:
 
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Metadata:
-        """Metadata whose raw form is lost, as in records that tusd wrote."""
-        pairs = ((key, base64.b64encode(value.encode()).decode()) for key, value in values.items())
-        return cls(",".join(f"{key} {value}".rstrip() for key, value in pairs), dict(values))
+        """Metadata whose raw form is lost, as in records that tusd wrote. Keys are its clients' bytes, as UTF-8."""
+        pairs = ((key, base64.b64encode(value.encode()).decode()) for key, value in values.items() if _is_key(key))
+        raw = ",".join(f"{key} {value}".rstrip() for key, value in pairs)
+        return cls(raw.encode().decode("latin-1"), dict(values))
+
+
+def _is_key(text: str) -> bool:
+    """Whether it can stand in a header (tus C8)."""
+    return text.isprintable() and not set(text) & {" ", ","} and bool(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,16 @@ from tusd_py.core.body import Body, Wish
 from tusd_py.core.checksum import Buffer
 from tusd_py.core.commands import Append, Concatenate, Create
 from tusd_py.core.ports import Capabilities, Concatenates, Locker, Store, StoredUpload
-from tusd_py.core.rules import Offers, Rules, refuse_expired, refuse_final, total_length
+from tusd_py.core.rules import Offers, Rules, as_bad_partials, refuse_expired, refuse_final, total_length
 from tusd_py.core.upload import State, Upload, UploadId, final_id, new_id
-from tusd_py.errors import BackendError, RequestError, TusError, server_shutdown, size_exceeded, upload_locked
+from tusd_py.errors import (
+    BackendError,
+    RequestError,
+    TusError,
+    server_shutdown,
+    upload_locked,
+    upload_not_found,
+)
 
 log = logging.getLogger("tusd_py.uploads")
 
@@ -125,11 +132,16 @@ class Uploads:
         """
         self._refuse_when_stopping()
         concatenates = self._refuse_unless_concatenating()
+        upload_id = final_id(command.partials, command.metadata.raw)
+        with suppress(RequestError):
+            found = await self._store.read(upload_id)
+            if found.is_available:  # its partials may be gone by now
+                return found
         partials = await self._named_partials(command)
         length = total_length(partials)
         self._rules.check_size(length)
         upload = Upload(
-            id=final_id(command.partials, command.metadata.raw),
+            id=upload_id,
             length=length,
             metadata=command.metadata,
             state=State.ASSEMBLING,
@@ -142,7 +154,8 @@ class Uploads:
             # First the note, then the record, then a look at the partials: whoever comes last drives the final on.
             await concatenates.note_waiting(upload.id, [each.id for each in partials if not each.is_available])
             await self._create_final(upload)
-        return await self._with_length(await self._drive(upload.id))
+        with as_bad_partials():
+            return await self._with_length(await self._drive(upload.id))
 
     async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
         """The bytes from `start` up to, not including, `end` of an available upload."""
@@ -222,8 +235,7 @@ class Uploads:
 
     async def _fill(self, stored: StoredUpload, body: Body) -> None:
         if stored.upload.is_available:
-            await body.into(_NOWHERE)  # an empty body is fine (failures F32), any byte is too many
-            await body.accepts(_nothing)
+            await body.expect_nothing()  # an empty body is fine (failures F32)
             return
         await stored.append(body)
         if stored.upload.has_all_bytes:
@@ -281,12 +293,19 @@ class Uploads:
     async def _assemble(self, final: Upload) -> bool:
         if self._can.concatenates is None:
             return False
-        partials = [await self._store.read(partial) for partial in dict.fromkeys(final.partials)]
-        if not all(partial.is_available for partial in partials):
-            return False
-        lengths = {partial.id: partial.offset for partial in partials}
-        self._rules.check_size(sum(lengths[partial] for partial in final.partials))
-        await self._can.concatenates.concatenate(final.id, final.partials)
+        lengths: dict[UploadId, int] = {}
+        try:
+            for partial in dict.fromkeys(final.partials):
+                found = await self._store.read(partial)
+                if not found.is_available:
+                    return False
+                lengths[partial] = found.offset
+            self._rules.check_size(sum(lengths[partial] for partial in final.partials))
+            await self._can.concatenates.concatenate(final.id, final.partials)
+        except RequestError as error:
+            if error.status == upload_not_found().status:  # a partial is gone, so nothing can come of the final
+                await self._remove(final.id)
+            raise
         return True
 
     async def _with_length(self, upload: Upload) -> Upload:
@@ -339,11 +358,9 @@ class Uploads:
         return upload
 
     async def _named_partials(self, command: Concatenate) -> list[Upload]:
-        """What the client named, each read once; 400 for what is missing: the URL that it asked is there."""
-        try:
+        """What the client named, each read once."""
+        with as_bad_partials():
             found = {each: await self._read_partial(each) for each in dict.fromkeys(command.partials)}
-        except RequestError as error:
-            raise RequestError(f"Upload-Concat: {error.message}", code="ERR_INVALID_CONCAT") from error
         return [found[each] for each in command.partials]
 
     async def _read_partial(self, upload_id: UploadId) -> Upload:
@@ -366,21 +383,3 @@ class Uploads:
     def _log_finished(self, upload: Upload) -> None:
         if upload.is_available:
             log.info("UploadFinished id=%s size=%s", upload.id, upload.length)
-
-
-class _Nowhere:
-    """A sink for bodies that must be empty; `Body.bound(0)` stops the first byte before it gets here."""
-
-    def buffer(self) -> memoryview:
-        raise size_exceeded()
-
-    def filled(self, _count: int) -> None:
-        raise size_exceeded()
-
-
-_NOWHERE = _Nowhere()
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    for piece in tuple[bytes, ...]():
-        yield piece

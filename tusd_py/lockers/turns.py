@@ -23,7 +23,7 @@ from tusd_py.errors import TusError, upload_locked
 log = logging.getLogger("tusd_py.locks")
 
 ANSWER_SECONDS = 1.0  # a holder asked IF_STALLED that is silent for longer counts as healthy
-SETTLE_SECONDS = 2.0  # for all holders that may follow upon each other while somebody asks
+SETTLE_SECONDS = 1.5  # for all holders that may follow upon each other while somebody asks
 
 
 class Watcher(Protocol):

@@ -114,6 +114,7 @@ class TusProtocol(HttpToolsProtocol):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnect()
         self.pipeline.clear()
+        self._unset_keepalive_if_required()  # uvicorn leaves the timer after a RST, and with it all this for 75 s
         super().connection_lost(exc)
 
     def _rescue(self) -> None:

@@ -205,7 +205,8 @@ class Server(uvicorn.Server):
 
     async def _cancel(self) -> None:
         tasks = set(self.server_state.tasks)
-        logger.warning("cancelling %d requests that did not end in time", len(tasks))
+        if tasks:
+            logger.warning("cancelling %d requests that did not end in time", len(tasks))
         for task in tasks:
             task.cancel()
         if tasks:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,16 +47,23 @@ class Files:
     # Records.
 
     def read_record(self, upload_id: UploadId) -> tuple[Record, os.stat_result]:
-        """The record and the state of the data file. Raises upload_not_found for what is not there or was lost."""
-        try:
-            descriptor = os.open(f"{self.directory}/{upload_id}.info", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            self._refuse_if_unmounted()
-            raise upload_not_found() from None
-        try:
-            text = os.read(descriptor, 1 << 22)
-        finally:
-            os.close(descriptor)
+        """The record and the state of the data file, as they stood together at one moment.
+
+        Raises upload_not_found for what is not there or was lost.
+        """
+        path = f"{self.directory}/{upload_id}.info"
+        while True:
+            try:
+                text, before = _read_file(path)
+                record, data = self._decode(upload_id, text)
+                after = os.stat(path)
+            except FileNotFoundError:
+                self._refuse_if_unmounted()
+                raise upload_not_found() from None
+            if (before.st_ino, before.st_ctime_ns) == (after.st_ino, after.st_ctime_ns):
+                return record, data
+
+    def _decode(self, upload_id: UploadId, text: bytes) -> tuple[Record, os.stat_result]:
         try:
             record = Record.decode(text)
         except ValueError as error:
@@ -175,7 +182,12 @@ class Files:
     def has_record(self, upload_id: UploadId) -> bool:
         return os.path.exists(f"{self.directory}/{upload_id}.info")
 
-    def mark_waiting(self, partial: UploadId, final: UploadId) -> None:
+    def mark_waiting(self, partials: Iterable[UploadId], final: UploadId) -> None:
+        for partial in partials:
+            self._mark_waiting(partial, final)
+        self.sync_directory(self._waiting)
+
+    def _mark_waiting(self, partial: UploadId, final: UploadId) -> None:
         folder = f"{self._waiting}/{partial}"
         flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
         while True:
@@ -186,7 +198,6 @@ class Files:
             except FileNotFoundError:
                 self._refuse_if_unmounted()  # else somebody removed the empty folder in between
         self.sync_directory(folder)
-        self.sync_directory(self._waiting)
 
     def unmark_waiting(self, partial: UploadId, final: UploadId) -> None:
         _unlink(f"{self._waiting}/{partial}/{final}")
@@ -233,6 +244,14 @@ def sync_data(descriptor: int) -> None:
         os.fdatasync(descriptor)
     except OSError as error:
         raise UnsyncedError(error.errno, error.strerror) from error
+
+
+def _read_file(path: str) -> tuple[bytes, os.stat_result]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 1 << 22), os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_all(descriptor: int, data: memoryview, position: int) -> None:

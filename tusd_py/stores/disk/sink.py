@@ -53,8 +53,8 @@ class FileSink:
         self._offset = offset
         self._pool = pool
         self._pace = pace
-        self._buffer: bytearray | None = pool.take()
-        self._view = memoryview(self._buffer)
+        self._buffer: bytearray | None = None  # taken for the first byte: an idle client costs no memory
+        self._view = memoryview(b"")
         self._used = 0
         self._checkpoint = checkpoint
         self._synced = 0
@@ -62,6 +62,9 @@ class FileSink:
         self._checkpoint_at = time.monotonic() + CHECKPOINT_SECONDS
 
     def buffer(self) -> memoryview:
+        if self._buffer is None:
+            self._buffer = self._pool.take()
+            self._view = memoryview(self._buffer)
         return self._view[self._used :]
 
     def filled(self, count: int) -> Awaitable[None] | None:

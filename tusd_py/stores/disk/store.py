@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import anyio.lowlevel
+
 from tusd_py.core.checksum import Buffer
 from tusd_py.core.upload import Upload, UploadId
 from tusd_py.errors import ConfigError, RequestError, TusError, upload_not_found
@@ -125,17 +127,15 @@ class DiskStore:
             try:
                 while (done := await pace.run_in_thread(lambda: next(copying, None))) is not None:
                     length = done
+            except FileNotFoundError:
+                raise upload_not_found() from None  # a partial was removed meanwhile
             finally:
                 copying.close()
             await pace.run_in_thread(lambda: commit(length))
 
     async def note_waiting(self, final: UploadId, partials: Iterable[UploadId]) -> None:
-        def note() -> None:
-            for each in partials:
-                self._disk.files.mark_waiting(each, final)
-
         with self._disk.failures.translated():
-            await self._disk.pace.run(note)
+            await self._disk.pace.run_in_thread(lambda: self._disk.files.mark_waiting(set(partials), final))
 
     async def waiting_for(self, partial: UploadId) -> list[UploadId]:
         with self._disk.failures.translated():
@@ -145,6 +145,7 @@ class DiskStore:
         with self._disk.failures.translated():
             marked = await self._disk.pace.run_in_thread(self._disk.files.marked_unfinished)
         for upload_id in marked:
+            await anyio.lowlevel.checkpoint()  # there may be thousands, and requests wait
             try:
                 upload = await self.read(upload_id)
             except RequestError:
@@ -189,11 +190,12 @@ class DiskStore:
         found = record.offset(data.st_size, boot_id())
         if found < record.upload.offset:
             raise upload_not_found()  # promise 5: bytes that were answered are gone
-        # Only committed bytes may be answered; the lock's holder, or who takes the lock, commits the rest.
-        is_committed = record.boot is None and not self._disk.files.is_durable
-        offset = found if is_committed or record.upload.is_available else record.upload.offset
-        upload = replace(record.upload, offset=offset, touched_at=data.st_mtime)
-        return replace(upload, is_settled=found == offset)
+        # Where the record does not trust the size, only committed bytes may be answered; the lock's holder, or who
+        # takes the lock, commits the rest. Where it does, the size may have been answered; we commit it if we can.
+        is_committed = found == record.upload.offset
+        offset = found if record.boot is None else record.upload.offset
+        is_settled = is_committed or (record.boot is None and not self._disk.files.is_durable)
+        return replace(record.upload, offset=offset, touched_at=data.st_mtime, is_settled=is_settled)
 
     async def _swept(self, hold: Hold, upload_id: UploadId, sweep: Callable[[], int]) -> int:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -53,8 +54,9 @@ class Disk:
 class StoredFile:
     """A `core.ports.StoredUpload`. Made by `recovered` or `created` only."""
 
-    def __init__(self, disk: Disk, record: Record, file: int, offset: int) -> None:
+    def __init__(self, disk: Disk, record: Record, file: int, offset: int, touched_at: float) -> None:
         self._disk = disk
+        self._touched_at = touched_at
         self._record = record
         self._file = file
         self._offset = offset  # may be ahead of the record: see `_commit`
@@ -63,7 +65,7 @@ class StoredFile:
     def created(cls, disk: Disk, upload: Upload) -> StoredFile:
         """Make the upload's files. Blocking."""
         record = Record(upload, boot=disk.boot)
-        return cls(disk, record, disk.files.create(record), upload.offset)
+        return cls(disk, record, disk.files.create(record), upload.offset, time.time())
 
     @classmethod
     def recovered(cls, disk: Disk, record: Record) -> StoredFile:
@@ -72,7 +74,8 @@ class StoredFile:
         flags = os.O_RDONLY if record.upload.is_available else os.O_RDWR
         file = os.open(disk.files.data_path(record), flags | os.O_CLOEXEC)
         try:
-            size = os.fstat(file).st_size
+            data = os.fstat(file)
+            size = data.st_size
             offset = record.offset(size, boot_id())
             if offset < record.upload.offset:
                 raise upload_not_found()  # promise 5
@@ -82,17 +85,17 @@ class StoredFile:
                     os.ftruncate(file, offset)
                 if is_durable and recovered != record:
                     sync_data(file)
-                # In the page cache the size is the offset, so there the record needs no word of it.
-                if is_durable or record.is_unverified or record.boot not in (None, boot_id()):
+                # Where the size is the offset the record needs no word of it, but it must say that it is so.
+                if is_durable or record.is_unverified or record.boot is not None:
                     record = disk.files.replace_record(record, recovered)
         except BaseException:
             os.close(file)
             raise
-        return cls(disk, record, file, offset)
+        return cls(disk, record, file, offset, data.st_mtime)
 
     @property
     def upload(self) -> Upload:
-        return replace(self._record.upload, offset=self._offset, is_settled=True)
+        return replace(self._record.upload, offset=self._offset, touched_at=self._touched_at, is_settled=True)
 
     async def append(self, body: Body) -> int:
         start = self._offset
@@ -100,6 +103,9 @@ class StoredFile:
         with disk.failures.translated():
             if body.is_atomic:
                 await self._write_record(replace(self._committed(start), is_unverified=True))
+            elif body.may_be_discarded and not disk.files.is_durable:
+                # Until its end nobody may be told the size; after a crash it counts as in any other body.
+                await self._write_record(replace(self._committed(start), boot=boot_id()))
             checkpoint = self._checkpoint if disk.files.is_durable and not body.may_be_discarded else None
             sink = FileSink(self._file, start, disk.pool, disk.pace, checkpoint)
             try:
@@ -139,9 +145,11 @@ class StoredFile:
             await self._disk.pace.run_in_thread(lambda: sync_data(self._file))
         # The last append needs no record of its own: `finish` follows and writes one. After a crash in between the
         # file's size tells the offset, and after a power cut nothing was answered yet.
-        if offset != self._record.upload.length and (files.is_durable or self._record.is_unverified):
+        is_noted = files.is_durable or self._record.is_unverified or self._record.boot is not None
+        if offset != self._record.upload.length and is_noted:
             await self._write_record(self._committed(offset))
         self._offset = offset
+        self._touched_at = time.time()
 
     async def _discard(self, offset: int) -> None:
         """What was written since `offset` never was (tus S4)."""
