@@ -12,7 +12,7 @@ from scene import Scene, refused
 from tusd_py.core.commands import Concatenate
 from tusd_py.core.rules import Rules
 from tusd_py.core.upload import Metadata, State, UploadId, final_id, parse_id
-from tusd_py.errors import BackendError
+from tusd_py.errors import BackendError, upload_not_found
 
 pytestmark = pytest.mark.anyio
 
@@ -244,3 +244,20 @@ async def test_D2_a_waiting_final_can_be_terminated(scene: Scene) -> None:
     assert (await scene.append(one, 0, b"world")).is_available
     with refused(404):
         await scene.uploads.inspect(made.id)
+
+
+async def test_F16_a_final_asked_for_again_when_its_partials_are_gone_is_the_same(scene: Scene) -> None:
+    one = (await scene.partial(5, b"hello")).id
+    made = await scene.final(one)
+    await scene.uploads.terminate(one)
+    assert (await scene.final(one)).id == made.id
+    assert await scene.content(made.id) == b"hello"
+
+
+async def test_F16_a_partial_removed_while_it_is_joined_is_400_and_leaves_no_final(scene: Scene) -> None:
+    one = (await scene.partial(5, b"hello")).id
+    scene.store.fail("concatenate", upload_not_found())
+    before = scene.ids()
+    with refused(400):
+        await scene.final(one)
+    assert scene.ids() == before

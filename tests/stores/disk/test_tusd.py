@@ -100,6 +100,12 @@ async def test_bytes_where_a_hook_of_tusd_put_them_are_found_inside_the_director
     assert error.value.status == 404
 
 
+async def test_metadata_keys_of_any_script_come_back_as_their_bytes(tmp_path: Path) -> None:
+    write_as_tusd(tmp_path, b"01234", MetaData={"имя": "x", "a b": "dropped", "c\r\nd": "dropped"})
+    found = await server(tmp_path, is_durable=True).inspect(ONE)
+    assert found.metadata.raw.encode("latin-1").decode() == "имя eA=="
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"ID": "../x"}', '{"ID": 5}', '{"ID":"a","TusdPy":{}}'])
 async def test_a_record_that_is_none_is_a_failure_with_a_fixed_text(tmp_path: Path, text: str) -> None:
     write_as_tusd(tmp_path, b"abc")
