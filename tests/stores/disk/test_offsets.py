@@ -12,9 +12,9 @@ from scenario import Bytes, server
 
 from tusd_py.core.body import Body, Sink
 from tusd_py.core.checksum import Checksum
-from tusd_py.core.commands import Append, Create
+from tusd_py.core.commands import Append, Concatenate, Create
 from tusd_py.core.upload import UploadId
-from tusd_py.errors import RequestError
+from tusd_py.errors import BackendError, RequestError
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +82,25 @@ async def test_changing_the_durability_loses_no_answered_offset(
     assert upload_id is not None
     assert (await uploads.inspect(upload_id)).offset == answered
     assert (await uploads.append(Append(upload_id, answered), body(DATA[answered:]))).is_available
+
+
+async def test_F16_a_work_folder_that_is_gone_is_a_failure_and_removes_no_final(tmp_path: Path) -> None:
+    """Only a partial that is gone ends a final for good."""
+    uploads = server(tmp_path, is_durable=True)
+    part = Create(5, is_partial=True, concat="partial", has_body=True, content_length=5)
+    one = (await uploads.create(part, body(b"hello"))).id
+    two = (await uploads.create(Create(5, is_partial=True, concat="partial"), body(b""))).id
+    final = (await uploads.concatenate(Concatenate((one, two), "final;a b"))).id
+    stored = await uploads._store.open(two)
+    await stored.append(body(b"world"))
+    await stored.finish()
+    await stored.close()
+    temporary = tmp_path / ".tusd-py/tmp"
+    temporary.rename(tmp_path / "aside")
+    with pytest.raises(BackendError):
+        await uploads.inspect(final)
+    (tmp_path / "aside").rename(temporary)
+    assert (await uploads.inspect(final)).is_available
 
 
 @MODES

@@ -274,7 +274,10 @@ def read_pieces(descriptor: int, start: int, end: int, piece_bytes: int) -> Iter
 
 def _copy(source: str, target: int, position: int) -> Iterator[int]:
     """Append a file at `position` of the descriptor `target`, in the kernel where it can; yields bytes copied."""
-    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise upload_not_found() from None  # removed meanwhile
     try:
         left = size = os.fstat(descriptor).st_size
         while left:

@@ -127,8 +127,6 @@ class DiskStore:
             try:
                 while (done := await pace.run_in_thread(lambda: next(copying, None))) is not None:
                     length = done
-            except FileNotFoundError:
-                raise upload_not_found() from None  # a partial was removed meanwhile
             finally:
                 copying.close()
             await pace.run_in_thread(lambda: commit(length))
