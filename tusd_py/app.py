@@ -11,11 +11,11 @@ from pathlib import Path
 import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tusd_py.config import Config
+from tusd_py.core.patience import Patience
 from tusd_py.core.ports import Locker
 from tusd_py.core.rules import Rules
 from tusd_py.core.uploads import Uploads
@@ -24,11 +24,10 @@ from tusd_py.lockers.file import FileLocker
 from tusd_py.lockers.memory import MemoryLocker
 from tusd_py.stores.disk import DiskStore
 from tusd_py.stores.disk.files import WORK_FOLDER
+from tusd_py.web.application import Application
 from tusd_py.web.cors import Cors
-from tusd_py.web.envelope import Envelope
 from tusd_py.web.requests import Proxies
-from tusd_py.web.responses import error_response
-from tusd_py.web.routes import Timing, TusEndpoint
+from tusd_py.web.routes import TusEndpoint
 
 log = logging.getLogger("tusd_py.app")
 
@@ -66,15 +65,14 @@ def create_app(config: Config | None = None) -> Starlette:
         uploads,
         config.base_path,
         Proxies(tuple(ip_network(each) for each in config.trusted_proxies) if config.behind_proxy else ()),
-        Timing(config.stall_timeout, config.network_timeout),
+        Patience(config.stall_timeout, config.network_timeout),
     )
-    app = Starlette(
-        routes=endpoint.routes(),
+    app = Application(
+        endpoint,
+        None if config.disable_cors else _cors(config),
         lifespan=lifespan,
-        middleware=[Middleware(Envelope, cors=None if config.disable_cors else _cors(config))],
-        exception_handlers={TusError: _answer_error, HTTPException: _answer_error},
+        exception_handlers={HTTPException: _answer_error},
     )
-    app.router.redirect_slashes = False
     app.state.uploads = uploads
     return app
 
@@ -121,9 +119,7 @@ async def _sweep_forever(uploads: Uploads, interval_seconds: float) -> None:
         await anyio.sleep(interval_seconds)
 
 
-async def _answer_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException):  # Starlette's own: no such path
-        error = RequestError("not found", code="ERR_NOT_FOUND", status=error.status_code, headers=error.headers)
-    if not isinstance(error, TusError):
-        raise error
-    return error_response(error, accept=request.headers.get("accept", ""), is_head=request.method == "HEAD")
+async def _answer_error(_request: Request, error: Exception) -> Response:
+    """Starlette's own errors, such as no such path, in our form: the envelope answers them."""
+    assert isinstance(error, HTTPException)  # noqa: S101  (registered for nothing else)
+    raise RequestError("not found", code="ERR_NOT_FOUND", status=error.status_code, headers=error.headers)

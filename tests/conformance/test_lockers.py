@@ -17,6 +17,7 @@ import anyio
 import pytest
 
 from tusd_py.core.body import Body, Sink, Wish
+from tusd_py.core.patience import Patience
 from tusd_py.core.ports import Locker
 from tusd_py.core.upload import UploadId
 from tusd_py.errors import RequestError, TusError
@@ -527,7 +528,7 @@ class TestWithBodies:
     @staticmethod
     @asynccontextmanager
     async def appending(locker: Locker, client: Client) -> AsyncIterator[tuple[Body, Memory]]:
-        body, sink = Body(client, stall_seconds=0.15), Memory()
+        body, sink = Body(client, patience=Patience(stall_seconds=0.15)), Memory()
 
         async def append() -> None:
             async with locker.hold(ID, body.release_requested):

@@ -14,6 +14,7 @@ from feeding import END, Feed, Item
 from tusd_py.core.body import Body
 from tusd_py.core.checksum import Checksum
 from tusd_py.core.commands import Append, Concatenate, Create
+from tusd_py.core.patience import Patience
 from tusd_py.core.ports import StoredUpload
 from tusd_py.core.rules import Rules
 from tusd_py.core.upload import Metadata, Upload, UploadId
@@ -117,7 +118,7 @@ class Scene:
         self.stall_seconds = stall_seconds
 
     def body(self, feed: Feed, checksum: Checksum | None = None) -> Body:
-        return Body(feed, checksum=checksum, stall_seconds=self.stall_seconds, idle_seconds=60.0)
+        return Body(feed, checksum=checksum, patience=Patience(self.stall_seconds, 60.0))
 
     async def create(self, length: int | None, *items: Item, feed: Feed | None = None, **fields: object) -> Upload:
         """Items are a body, whose end is added."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tusd_py.core.body import Body, Wish, unexpected_eof
 from tusd_py.core.checksum import ALGORITHMS, Buffer, Checksum
+from tusd_py.core.patience import Patience
 from tusd_py.errors import RequestError, server_shutdown
 
 pytestmark = pytest.mark.anyio
@@ -88,7 +89,7 @@ async def test_S9_an_interrupted_body_does_not_count() -> None:
 
 async def test_S9_a_body_taken_over_does_not_count() -> None:
     feed, tub = Feed(DATA), Tub()
-    body = Body(feed, checksum=sha1(DATA), stall_seconds=0.01)
+    body = Body(feed, checksum=sha1(DATA), patience=Patience(stall_seconds=0.01))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(body.into, tub)
         await feed.handed_over()

@@ -10,6 +10,7 @@ import pytest
 from feeding import END, Feed, Tub, left_behind
 
 from tusd_py.core.body import Body, Wish
+from tusd_py.core.patience import Patience
 from tusd_py.errors import server_shutdown
 
 pytestmark = pytest.mark.anyio
@@ -59,7 +60,7 @@ class Gate:
 
 def reading(*items: bytes, stall: float = LONG_SECONDS, idle: float = LONG_SECONDS, tub: Tub | None = None) -> Reading:
     feed = Feed(*items)
-    return Reading(Body(feed, stall_seconds=stall, idle_seconds=idle), feed, tub or Tub())
+    return Reading(Body(feed, patience=Patience(stall, idle)), feed, tub or Tub())
 
 
 def block_the_loop(seconds: float = 3 * SHORT_SECONDS) -> None:
@@ -222,7 +223,7 @@ async def test_a_waiter_that_leaves_takes_its_impatience_with_it() -> None:
 @pytest.mark.parametrize("has_ended", [False, True])
 async def test_a_body_that_is_not_read_is_not_stalled_but_may_have_ended(has_ended: bool) -> None:
     """One that has ended says that it lets go: its store has only quick work left. No error comes of asking."""
-    body = Body(Feed(b"abc", END), stall_seconds=SHORT_SECONDS)
+    body = Body(Feed(b"abc", END), patience=Patience(SHORT_SECONDS))
     if has_ended:
         await body.into(Tub())
     assert await ask(body, Wish.IF_STALLED) is has_ended
@@ -244,7 +245,7 @@ async def test_F20_a_body_that_ends_while_somebody_asks_says_that_it_lets_go() -
 
 async def test_a_wish_that_was_there_before_the_first_byte_counts() -> None:
     feed, tub = Feed(), Tub()
-    body = Body(feed, stall_seconds=SHORT_SECONDS)
+    body = Body(feed, patience=Patience(SHORT_SECONDS))
     waiting = asyncio.create_task(body.release_requested(Wish.WHEN_STALLED))
     await anyio.wait_all_tasks_blocked()
     async with Reading(body, feed, tub):

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from tusd_py.core.body import Body, Sink, Wish
+from tusd_py.core.patience import Patience
 from tusd_py.core.upload import UploadId
 from tusd_py.errors import TusError
 from tusd_py.lockers.file import FileLocker
@@ -47,7 +48,7 @@ class Contender:
         self._released: dict[str, asyncio.Event] = {}
 
     async def hold(self, upload_id: str, wish: str, kind: str) -> None:
-        body = Body(Client(kind), stall_seconds=0.3)
+        body = Body(Client(kind), patience=Patience(stall_seconds=0.3))
         released = self._released[upload_id] = asyncio.Event()
 
         async def goes_on(_wish: Wish) -> bool:

@@ -7,13 +7,17 @@ import contextlib
 import fcntl
 import queue
 import select
+import shutil
 import socket
+import ssl
 import struct
+import subprocess
 import termios
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -69,8 +73,43 @@ async def lifespan(receive: Any, send: Any) -> None:
         await send({"type": f"lifespan.{phase}.complete"})
 
 
-async def read_all(seen: Seen, receive: Any) -> None:
+class Way:
+    """How applications read bodies: by ASGI messages, or by the lane."""
+
+    chosen = "messages"
+
+
+class ByteSink:
+    """A store's sink, as the lane sees it. Shows `room` bytes at a time; `pause` says what to wait for between them."""
+
+    def __init__(self, kept: bytearray, room: int = 65536, pause: Callable[[], Awaitable[None] | None] | None = None):
+        self._kept = kept
+        self._room = memoryview(bytearray(room))
+        self._pause = pause or (lambda: None)
+
+    def buffer(self) -> memoryview:
+        return self._room
+
+    def filled(self, count: int) -> Awaitable[None] | None:
+        self._kept += self._room[:count]
+        return self._pause()
+
+
+async def some_turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def read_all(seen: Seen, receive: Any, *, is_slow: bool = False) -> None:
+    if Way.chosen == "lane":
+        fill = seen.scope["extensions"]["tusd_py.lane"]
+        trailers = await fill(ByteSink(seen.body, pause=some_turns if is_slow else None))
+        seen.end = "disconnect" if trailers is None else "complete"
+        seen.last = {"trailers": trailers}
+        return
     while not seen.end:
+        if is_slow:
+            await some_turns()
         message = await receive()
         if message["type"] == "http.disconnect":
             seen.end = "disconnect"
@@ -184,6 +223,23 @@ def unacknowledged_bytes(connection: socket.socket) -> int:
     return int(struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, b"\0" * 4))[0])
 
 
+def send_until_full(connection: socket.socket, data: bytes) -> int:
+    """Send as much of `data` as the two kernels hold while nobody reads; returns how much the other one has."""
+    connection.setblocking(False)
+    sent = 0
+    try:
+        while sent < len(data):
+            sent += connection.send(data[sent : sent + 65536])
+    except BlockingIOError:
+        pass
+    held, settled_at = unacknowledged_bytes(connection), time.monotonic() + 0.2
+    while time.monotonic() < settled_at:  # no event tells that the window is shut
+        time.sleep(0.01)
+        if unacknowledged_bytes(connection) != held:
+            held, settled_at = unacknowledged_bytes(connection), time.monotonic() + 0.2
+    return sent - held
+
+
 def is_closed_within(connection: socket.socket, seconds: float, *, sending: bytes) -> bool:
     """Whether the server closes for good while we go on: the kernel then answers with RST."""
     poll = select.poll()
@@ -196,6 +252,18 @@ def is_closed_within(connection: socket.socket, seconds: float, *, sending: byte
             with contextlib.suppress(ConnectionError):
                 connection.send(sending)
     return False
+
+
+def connect_tls(port: int, folder: Path, **limits: ssl.TLSVersion) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=str(folder / "a.crt"))
+    for name, version in limits.items():
+        setattr(context, name, version)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
+    try:
+        return context.wrap_socket(connection, server_hostname="localhost")
+    except OSError:
+        connection.close()
+        raise
 
 
 def options(**changes: Any) -> ServeOptions:
@@ -227,3 +295,37 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
     yield start_server
     for running in servers:
         running.stop()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make certificates")
+    folder = tmp_path_factory.mktemp("tls")
+    for name in ("a", "b"):
+        make = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ]
+        files = ["-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", "/CN=localhost"]
+        extensions = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        subprocess.run([*make, *files, *extensions], cwd=folder, check=True, capture_output=True)
+    lock = ["openssl", "ec", "-in", "a.key", "-aes128", "-passout", "pass:secret", "-out", "locked.key"]
+    subprocess.run(lock, cwd=folder, check=True, capture_output=True)
+    (folder / "junk").write_text("junk")
+    return folder
+
+
+@pytest.fixture(params=["messages", "lane"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test runs twice: applications read bodies by ASGI messages, and by the lane."""
+    monkeypatch.setattr(Way, "chosen", request.param)
+    return str(request.param)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -16,7 +15,16 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import PATIENCE_SECONDS, Recorder, Seen, Start, read_answer, reset, unacknowledged_bytes
+from tests.server.conftest import (
+    PATIENCE_SECONDS,
+    Recorder,
+    Seen,
+    Start,
+    connect_tls,
+    read_answer,
+    reset,
+    unacknowledged_bytes,
+)
 from tusd_py.errors import ConfigError
 from tusd_py.server.sockets import listen, listen_unix, tls_context
 
@@ -156,46 +164,8 @@ def test_unix_path_that_cannot_work(tmp_path: Path, path: str) -> None:
 # TLS
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl to make certificates")
-    folder = tmp_path_factory.mktemp("tls")
-    for name in ("a", "b"):
-        make = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-        ]
-        files = ["-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", "/CN=localhost"]
-        extensions = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        subprocess.run([*make, *files, *extensions], cwd=folder, check=True, capture_output=True)
-    lock = ["openssl", "ec", "-in", "a.key", "-aes128", "-passout", "pass:secret", "-out", "locked.key"]
-    subprocess.run(lock, cwd=folder, check=True, capture_output=True)
-    (folder / "junk").write_text("junk")
-    return folder
-
-
-def connect_tls(port: int, folder: Path, **limits: ssl.TLSVersion) -> ssl.SSLSocket:
-    context = ssl.create_default_context(cafile=str(folder / "a.crt"))
-    for name, version in limits.items():
-        setattr(context, name, version)
-    connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
-    try:
-        return context.wrap_socket(connection, server_hostname="localhost")
-    except OSError:
-        connection.close()
-        raise
-
-
 @pytest.mark.parametrize("mode", ["tls12", "tls12-strong", "tls13"])
+@pytest.mark.usefixtures("way")
 def test_tls_modes(start: Start, certificates: Path, mode: str) -> None:
     app = Recorder()
     certificate, key = str(certificates / "a.crt"), str(certificates / "a.key")
@@ -226,6 +196,7 @@ def test_strong_mode_has_only_ephemeral_authenticated_ciphers(certificates: Path
 
 @pytest.mark.parametrize("cut", ["close_notify", "FIN", "RST"])
 @pytest.mark.parametrize("is_slow", [False, True])
+@pytest.mark.usefixtures("way")
 def test_tls_client_that_leaves_in_mid_body(start: Start, certificates: Path, cut: str, is_slow: bool) -> None:
     """failures F10, also with received bytes that wait to be decrypted when the connection ends."""
     gate = asyncio.Event()

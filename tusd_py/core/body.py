@@ -13,20 +13,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum
-from functools import partial
 from typing import Protocol
 
 import anyio
 import anyio.lowlevel
 
 from tusd_py.core.checksum import Buffer, Checksum
+from tusd_py.core.patience import Patience, Watch, taken_over
 from tusd_py.errors import Interrupted, RequestError, TusError, size_exceeded
+
+_PATIENCE = Patience()
 
 HEALTHY_SECONDS = 0.2
 """A body that goes on for this long after somebody asked is alive: longer than it takes to empty a socket's buffer."""
-
-LAST_LOOK_SECONDS = 0.05
-"""Silence is looked at once more after this: when the loop was busy, timers may run before bytes that are there."""
 
 
 class Wish(Enum):
@@ -41,7 +40,8 @@ class Sink(Protocol):
     """Where a store takes bytes."""
 
     def buffer(self) -> memoryview:
-        """Writable room for the next bytes, at least one; good until `filled`."""
+        """Writable room for the next bytes, at least one. Good until `filled`, which comes before the loop runs again:
+        what is shown may be shared."""
         ...
 
     def filled(self, count: int) -> Awaitable[None] | None:
@@ -67,23 +67,22 @@ class Source(Protocol):
         ...
 
 
+async def pour(data: bytes, sink: Sink) -> None:
+    """Copy `data` into `sink`."""
+    left = memoryview(data)
+    while left:
+        room = sink.buffer()
+        count = min(len(room), len(left))
+        room[:count] = left[:count]
+        pause = sink.filled(count)
+        if pause is not None:
+            await pause
+        left = left[count:]
+
+
 def unexpected_eof() -> Interrupted:
     """The client went away in mid-body (tus K19); nobody is likely to read this answer."""
     return Interrupted("the body ended early", code="ERR_UNEXPECTED_EOF", status=400)
-
-
-def taken_over() -> Interrupted:
-    return Interrupted("another request took this upload over; ask for the offset and go on from there")
-
-
-def _timed_out(seconds: float) -> Interrupted:
-    # tus K19: the connection is closed. 503, since a client that wakes up again retries on it (tusd: 500).
-    return Interrupted(
-        f"no byte for {seconds:g} s",
-        code="ERR_READ_TIMEOUT",
-        status=503,
-        headers={"Connection": "close"},
-    )
 
 
 class Body:
@@ -91,9 +90,7 @@ class Body:
 
     `checksum` is what the bytes must hash to; `expects_trailer` says that this will be known only at the end. Either
     makes the body atomic: it counts whole or not at all (tus S4, S9). `may_trail`: a trailer may come without being
-    announced, so nothing may count before the end either. `stall_seconds` of silence and the client is
-    stalled: a request that waits for the upload may have it. After `idle_seconds` the body ends by itself. Only time
-    spent waiting for the client counts, never time in the store (failures F37).
+    announced, so nothing may count before the end either. `patience` is what its client may take.
     """
 
     def __init__(
@@ -103,8 +100,7 @@ class Body:
         checksum: Checksum | None = None,
         expects_trailer: bool = False,
         may_trail: bool = False,
-        stall_seconds: float = 0.5,
-        idle_seconds: float = 60.0,
+        patience: Patience = _PATIENCE,
     ) -> None:
         self.received = 0
         self.error: TusError | None = None
@@ -114,22 +110,22 @@ class Body:
         self._checksum = checksum
         self._hasher = checksum.hasher() if checksum else None
         self._late_checksum: Checksum | None = None
-        self._stall_seconds = stall_seconds
-        self._idle_seconds = idle_seconds
+        self._watch = Watch(patience, self.interrupt)
         self._limit: int | None = None
         self._limit_error: Callable[[], TusError] = size_exceeded
         self._sink: Sink
         self._window = memoryview(b"")
         self._is_void = False  # nothing of it may count
         self._is_in_sink = False
-        self._scope = anyio.CancelScope()
-        self._ended = anyio.Event()
-        self._broken = anyio.Event()
-        self._activity: anyio.Event | None = None
-        self._watchers = 0
-        self._is_reading = False  # waiting for the client, not for the store
-        self._last_activity = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None  # that fills the sink
+        self._is_interrupting = False
+        self._ended = asyncio.Event()
+        self._broken = asyncio.Event()
+
+    @property
+    def client_seconds(self) -> float:
+        """What was spent waiting for the client; not yet counted while it is being waited for."""
+        return self._watch.client_seconds
 
     def bound(self, limit: int | None, error: Callable[[], TusError] = size_exceeded) -> None:
         """Take at most `limit` bytes (None: any number); what goes beyond ends the body with `error()`."""
@@ -141,10 +137,15 @@ class Body:
         self._sink = sink
         if self.error is not None:
             return
+        self._task = task = asyncio.current_task()
+        cancellations = task.cancelling() if task is not None else 0
         try:
-            with self._scope:
-                self._resume()
-                self._late_checksum = await self._source.fill(self)
+            self._watch.resume()
+            self._late_checksum = await self._source.fill(self)
+        except asyncio.CancelledError:
+            # As asyncio.timeout tells its own cancellation from another's.
+            if not self._is_interrupting or task is None or task.uncancel() > cancellations:
+                raise
         except Interrupted as error:
             self._keep(error)
         except RequestError as error:
@@ -154,7 +155,8 @@ class Body:
                 self._is_void = True
                 self._keep(error)
         finally:
-            self._suspend()
+            self._task = None
+            self._watch.suspend()
             self._ended.set()
 
     async def accepts(self, read_back: Callable[[], AsyncIterator[Buffer]]) -> bool:
@@ -191,15 +193,16 @@ class Body:
         """End the body now, from outside; its bytes stay. Without effect once it has ended."""
         if not self._ended.is_set():
             self._keep(error)
-            self._scope.cancel()
+            if self._task is not None and not self._is_interrupting:
+                self._is_interrupting = True
+                self._task.cancel()
 
     async def release_requested(self, wish: Wish) -> bool:
         """Somebody else wants the upload; the contract is `ports.ReleaseRequested`."""
         if wish is Wish.NOW:
             self.interrupt(taken_over())
             return True
-        self._watchers += 1
-        self._watch_silence()
+        self._watch.add_watcher()
         try:
             if wish is Wish.WHEN_STALLED:
                 await self._broken.wait()
@@ -208,7 +211,7 @@ class Body:
             # A body that has ended leaves only what is quick: soon the offset is the one that the next append needs.
             return self.error is not None or self._ended.is_set()
         finally:
-            self._watchers -= 1
+            self._watch.remove_watcher()
 
     async def _wait_for_verdict(self) -> None:
         """Until the body has ended, or its client is stalled, or it is clear that it is neither.
@@ -218,9 +221,8 @@ class Body:
         """
         with anyio.move_on_after(HEALTHY_SECONDS):
             await self._ended.wait()
-        if self._is_reading:
-            self._activity = self._activity or anyio.Event()
-            await self._activity.wait()
+        if self._watch.is_reading:
+            await self._watch.activity()
 
     # The sink that the source sees.
 
@@ -244,55 +246,15 @@ class Body:
         if pause is not None:
             return self._wait_for_store(pause)
         self._is_in_sink = False
-        self._resume()
+        self._watch.heard(self.received)
         return None
 
     async def _wait_for_store(self, pause: Awaitable[None]) -> None:
-        self._suspend()
+        self._watch.heard(self.received)
+        self._watch.suspend()
         await pause
         self._is_in_sink = False
-        self._resume()
-
-    # Keeping time.
-
-    def _resume(self) -> None:
-        self._is_reading = True
-        self._last_activity = anyio.current_time()
-        self._announce_activity()
-        if self._timer is None:
-            self._watch_silence()
-
-    def _suspend(self) -> None:
-        self._is_reading = False
-        self._announce_activity()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _announce_activity(self) -> None:
-        if self._activity is not None:
-            self._activity.set()
-            self._activity = None
-
-    def _silent_seconds(self) -> float:
-        return anyio.current_time() - self._last_activity
-
-    def _watch_silence(self, *, is_last_look: bool = False) -> None:
-        """End the body when its client is silent for too long: soon if somebody waits for the upload.
-
-        One timer, set anew only when it is due: each byte costs no more than a look at the clock.
-        """
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if not self._is_reading:
-            return
-        left = (self._stall_seconds if self._watchers else self._idle_seconds) - self._silent_seconds()
-        if left <= 0 and is_last_look:
-            self.interrupt(taken_over() if self._watchers else _timed_out(self._idle_seconds))
-            return
-        look = partial(self._watch_silence, is_last_look=left <= 0)
-        self._timer = asyncio.get_running_loop().call_later(left if left > 0 else LAST_LOOK_SECONDS, look)
+        self._watch.resume()
 
     def _keep(self, error: TusError) -> None:
         if self.error is None:

@@ -154,9 +154,14 @@ class Turns:
         A holder that says it lets go gets a second more to do so. If another one was waiting for that, it is asked
         too, since it will move the offset as well.
         """
+        if not self._is_taken(upload_id):
+            return False
         with anyio.move_on_after(SETTLE_SECONDS):
             while await self._is_over(upload_id):
                 pass
+        return self._is_taken(upload_id)
+
+    def _is_taken(self, upload_id: UploadId) -> bool:
         return upload_id in self._locks or (self._beyond is not None and self._beyond.is_taken(upload_id))
 
     async def _is_over(self, upload_id: UploadId) -> bool:

@@ -20,14 +20,19 @@ _INTEGER = re.compile(r"0*([0-9]{1,19})", re.ASCII)
 class Headers:
     """The header lines of one request: names lower-case, values as latin-1 text without outer blanks."""
 
+    __slots__ = ("_lines",)
+
     def __init__(self, lines: Iterable[tuple[str, str]]) -> None:
         self._lines: dict[str, list[str]] = {}
         for name, value in lines:
-            self._lines.setdefault(name, []).append(value)
+            if name in self._lines:
+                self._lines[name].append(value)
+            else:
+                self._lines[name] = [value]
 
     @classmethod
     def of_raw(cls, raw: Iterable[tuple[bytes, bytes]]) -> Self:
-        return cls((name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")) for name, value in raw)
+        return cls([(name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")) for name, value in raw])
 
     def __contains__(self, name: str) -> bool:
         return name in self._lines
@@ -42,7 +47,7 @@ class Headers:
         lines = self._lines.get(name)
         if lines is None:
             return None
-        if any(line != lines[0] for line in lines):
+        if len(lines) > 1 and any(line != lines[0] for line in lines):
             raise RequestError(f"{name} is given twice with different values", code=code)
         return lines[0]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from tusd_py.core.checksum import ALGORITHMS
@@ -39,7 +40,7 @@ def check_version(method: str, headers: Headers) -> None:
 
     HEAD and GET without the header are fine: browsers and the IETF protocol send none.
     """
-    if method == "OPTIONS":
+    if method == "OPTIONS" or headers.joined("tus-resumable") == VERSION:
         return
     versions = {each.strip(" ") for each in (headers.joined("tus-resumable") or "").split(",")}
     if versions == {VERSION} or ("tus-resumable" not in headers and method in ("HEAD", "GET")):
@@ -99,6 +100,8 @@ def decode_append(upload_id: UploadId, headers: Headers) -> Append:
 
 def announces_checksum(headers: Headers) -> bool:
     """Whether Trailer says that the checksum comes at the end (tus S7; the header field is not obligatory)."""
+    if "trailer" not in headers:
+        return False
     names = (headers.joined("trailer") or "").split(",")
     return "upload-checksum" in (name.strip().lower() for name in names)
 
@@ -158,7 +161,12 @@ def encode_inspected(upload: Upload) -> Answer:
 def _expiry(upload: Upload) -> dict[str, str]:
     if upload.expires_at is None:
         return {}
-    return {"Upload-Expires": formatdate(upload.expires_at, usegmt=True)}  # tus E4
+    return {"Upload-Expires": _http_date(int(upload.expires_at))}  # tus E4
+
+
+@lru_cache(maxsize=256)
+def _http_date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def _is_body_type(headers: Headers) -> bool:

@@ -1,111 +1,197 @@
-"""One request and its response, as the application sees them through ASGI.
+"""One request and its response, as the application sees them through ASGI, and through the lane.
 
 Owns the bytes between the parser and the application: none that arrived is lost when the client goes (failures F10),
-and a piece is handed over as the parser made it, without a copy. Decides whether the connection can be used again.
-Writing the response is uvicorn's; what happens to the connection afterwards is the protocol's.
+and a piece is handed over as the parser made it, without a copy. Writes the response, and decides whether the
+connection can be used again; what happens to it afterwards is the protocol's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
+from tusd_py.core.body import Sink, pour
 from tusd_py.errors import TusError
-from tusd_py.server.head import failure_content, failure_headers
+from tusd_py.server.response import Response, failure_content, failure_headers
+
+logger = logging.getLogger("tusd_py.server")
+
+Lines = list[tuple[bytes, bytes]]
 
 
-class TusCycle(RequestResponseCycle):
-    """`trailers` is None unless the request is chunked. `is_cut`: no more of the body will come, but the client may
-    still read an answer. `is_last`: the connection ends with this response. `may_read` says whether reading on would
-    bring this request's bytes, not those of a next one.
+class Connection(Protocol):
+    """What a cycle needs of the connection it came on; `TusProtocol`."""
+
+    transport: asyncio.Transport
+    flow: Any
+
+    def may_read(self) -> bool:
+        """Whether reading on would bring bytes of the cycle that runs, not those of a next one."""
+        ...
+
+    def date_line(self) -> bytes: ...
+
+    def fill(self, cycle: TusCycle, sink: Sink) -> Coroutine[Any, Any, None]: ...
+
+    def on_response_complete(self) -> None: ...
+
+
+class TusCycle:
+    """`trailers` is None unless the request is chunked. `more_body`: the parser has not seen the end of the body.
+    `is_cut`: no more of it will come, but the client may still read an answer. `disconnected`: nor that.
+    `is_last`: the connection ends with this response.
     """
 
-    def __init__(self, *, is_chunked: bool, may_read: Callable[[], bool], **settings: Any) -> None:
-        super().__init__(**settings)
+    __slots__ = (
+        "_connection", "_event", "_expects_continue", "_is_delivered", "_response", "disconnected", "is_cut",
+        "is_last", "left", "more_body", "pieces", "queued_bytes", "response_complete", "response_started", "scope",
+        "trailers",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        connection: Connection,
+        scope: dict[str, Any],
+        *,
+        content_length: int | None,
+        expects_continue: bool,
+        is_last: bool,
+    ) -> None:
+        self.scope = scope
         self.pieces: list[bytes] = []
         self.queued_bytes = 0
-        self.trailers: list[tuple[bytes, bytes]] | None = [] if is_chunked else None
+        self.left = content_length  # what the parser has not seen of a body of known length
+        self.more_body = True
+        self.trailers: Lines | None = [] if content_length is None else None
         self.is_cut = False
-        self.is_last = False
+        self.is_last = is_last
+        self.disconnected = False
+        self.response_started = False
+        self.response_complete = False
+        self._connection = connection
+        self._expects_continue = expects_continue
         self._is_delivered = False
-        self._may_read = may_read
+        self._event: asyncio.Event | None = None
+        self._response: Response | None = None
+
+    # What the protocol tells.
+
+    def add(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+        self.queued_bytes += len(piece)
+        if self.left is not None:
+            self.left -= len(piece)
+        self._wake()
+
+    def end_body(self) -> None:
+        self.more_body = False
+        self._wake()
 
     def cut(self) -> None:
         self.is_cut = True
-        self.message_event.set()
+        self._wake()
 
     def disconnect(self) -> None:
         self.disconnected = True
-        self.message_event.set()
+        self._wake()
 
-    async def run_asgi(self, app: Callable[..., Any]) -> None:
+    def is_over(self) -> bool:
+        return self.disconnected or self.is_cut
+
+    def _wake(self) -> None:
+        if self._event is not None:
+            self._event.set()
+
+    # The application.
+
+    async def run(self, app: Callable[..., Any]) -> None:
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
-            self.transport.close()
+            self._connection.transport.close()
             raise
         except Exception:
-            self.logger.exception("the application failed")
+            logger.exception("the application failed")
             await self._fail()
         else:
             if self.response_complete or self.disconnected:
                 return
             if self.is_cut and not self.response_started:
-                self.transport.close()  # the client left, and nobody wants to tell it anything
+                self._connection.transport.close()  # the client left, and nobody wants to tell it anything
                 return
-            self.logger.error("the application ended without completing its response")
+            logger.error("the application ended without completing its response")
             await self._fail()
-        finally:
-            self.on_response = lambda: None
 
     async def _fail(self) -> None:
         if self.response_started:
-            self.transport.close()  # cut short, so that nobody takes the response for whole
+            self._flush()
+            self._connection.transport.close()  # cut short, so that nobody takes the response for whole
             return
         content = failure_content(TusError("internal server error"))
-        await self.send(
-            {"type": "http.response.start", "status": 500, "headers": failure_headers(content)},
-        )
-        await self.send({"type": "http.response.body", "body": content, "more_body": False})
+        await self.send({"type": "http.response.start", "status": 500, "headers": failure_headers(content)})
+        await self.send({"type": "http.response.body", "body": content})
 
-    async def send(self, message: Any) -> None:
-        if self.response_started or message["type"] != "http.response.start":
-            await super().send(message)
-            return
-        if self.more_body or self.is_last or not self.keep_alive:
-            # Without the end of this body nobody can tell where the next request begins (RFC 9112 9.3).
-            message = {**message, "headers": _with_close(message.get("headers", ()))}
-        await super().send(message)
-        # uvicorn would close at once after the last byte; the protocol does it instead, and may have to linger.
-        self.is_last = self.is_last or not self.keep_alive
-        self.keep_alive = True
-
-    async def receive(self) -> Any:
-        if self.waiting_for_100_continue:
-            self.waiting_for_100_continue = False
-            if self.more_body and not self.pieces and self._is_open():
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    async def receive(self) -> dict[str, Any]:
+        self._continue()
         while not self.response_complete:
             if self.pieces or not (self.more_body or self._is_delivered):
                 return self._next_message()
-            if self.disconnected or self.is_cut:
+            if self.is_over():
                 break
-            if self._is_open() and self._may_read():
-                self.flow.resume_reading()
-            self.message_event.clear()
-            await self.message_event.wait()
+            await self._wait()
         return {"type": "http.disconnect"}
 
+    async def fill(self, sink: Sink) -> Lines | None:
+        """Hand the whole body to `sink`, straight from the socket where its length is known.
+
+        Returns its trailers, or None if it was cut short, after all that arrived was handed over. Raises what the
+        sink raises.
+        """
+        self._continue()
+        while True:
+            for piece in self._taken():
+                await pour(piece, sink)
+            if not self.more_body:
+                self._is_delivered = True
+                return self.trailers or []
+            if self.pieces:
+                continue  # they came while the store was slow
+            if self.is_over():
+                return None
+            if self.left is None:
+                await self._wait()
+            else:
+                await self._connection.fill(self, sink)
+
+    def _continue(self) -> None:
+        if self._expects_continue:
+            self._expects_continue = False
+            if self.more_body and not self.pieces and self._is_open() and not self.response_started:
+                self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async def _wait(self) -> None:
+        self._flush()
+        connection = self._connection
+        if self._is_open() and connection.may_read():
+            connection.flow.resume_reading()
+        if self._event is None:
+            self._event = asyncio.Event()
+        self._event.clear()
+        await self._event.wait()
+
     def _is_open(self) -> bool:
-        return not (self.disconnected or self.is_cut or self.transport.is_closing())
+        return not (self.disconnected or self.is_cut or self._connection.transport.is_closing())
+
+    def _taken(self) -> list[bytes]:
+        pieces, self.pieces = self.pieces, []
+        self.queued_bytes = 0
+        return pieces
 
     def _next_message(self) -> dict[str, Any]:
-        body = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
-        self.pieces.clear()
-        self.queued_bytes = 0
+        pieces = self._taken()
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         message = {"type": "http.request", "body": body, "more_body": self.more_body}
         if not self.more_body:
             self._is_delivered = True
@@ -113,7 +199,46 @@ class TusCycle(RequestResponseCycle):
                 message["trailers"] = self.trailers
         return message
 
+    # The response. Its head leaves in one packet with the first bytes of its body, unless the application waits first.
 
-def _with_close(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    kept = [header for header in headers if header[0].lower() != b"connection"]
-    return [*kept, (b"connection", b"close")]
+    async def send(self, message: dict[str, Any]) -> None:
+        connection = self._connection
+        if connection.flow.write_paused and not self.disconnected:
+            await connection.flow.drain()
+        if self.disconnected:
+            return
+        if not self.response_started:
+            self._start(message)
+            return
+        if self.response_complete:
+            raise RuntimeError(f"{message['type']} after the end of the response")
+        if message["type"] != "http.response.body":
+            raise RuntimeError(f"{message['type']} in the middle of a response")
+        is_complete = not message.get("more_body", False)
+        assert self._response is not None  # noqa: S101  (it was started)
+        data = self._response.frame(message.get("body", b""), is_complete=is_complete)
+        if data:
+            connection.transport.write(data)
+        if is_complete:
+            self.response_complete = True
+            self._wake()
+            connection.on_response_complete()
+
+    def _start(self, message: dict[str, Any]) -> None:
+        if message["type"] != "http.response.start":
+            raise RuntimeError(f"{message['type']} before the start of the response")
+        self._response = response = Response(
+            message["status"],
+            message.get("headers", ()),
+            date_line=self._connection.date_line(),
+            is_bodiless=self.scope["method"] == "HEAD",
+            speaks_chunked=self.scope["http_version"] == "1.1",
+            # Without the end of this body nobody can tell where the next request begins (RFC 9112 9.3).
+            must_close=self.is_last or self.more_body,
+        )
+        self.response_started = True
+        self.is_last = response.has_close
+
+    def _flush(self) -> None:
+        if self._response is not None and not self.disconnected and (head := self._response.unsent()):
+            self._connection.transport.write(head)

@@ -1,4 +1,4 @@
-"""The head of a request: what the parser lets through and RFC 9112 does not, and how a refusal looks on the wire.
+"""The head of a request: what the parser lets through and RFC 9112 does not.
 
 Pure functions over bytes. llhttp already refuses Content-Length beside Transfer-Encoding, two lengths, obs-fold, bare
 CR and LF, a space before the colon and odd chunk sizes; this module refuses the rest, so that no proxy in front can
@@ -8,11 +8,10 @@ read a request differently from us. Tested against httptools 0.6.3 and 0.9.0.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 
-from tusd_py.errors import RequestError, TusError
+from tusd_py.errors import RequestError
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -20,6 +19,8 @@ _VISIBLE = re.compile(rb"[!-~]+")
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)([^?]*)(?:\?(.*))?", re.IGNORECASE)
 # reg-name, IPv4 or bracketed IPv6, and a port (RFC 3986 3.2.2); empty is allowed (RFC 9112 3.2).
 _AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+
+_SINGLE = frozenset({b"transfer-encoding", b"content-length", b"host"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,14 @@ class Target:
     path: bytes
     query: bytes
     authority: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How the body of a request travels: `length` bytes, or in chunks (None)."""
+
+    length: int | None
+    expects_continue: bool
 
 
 def bad_request(message: str) -> RequestError:
@@ -62,41 +71,39 @@ def parse_target(method: str, target: bytes) -> Target:
     return Target(absolute[2] or b"/", absolute[3] or b"", absolute[1])
 
 
-def check_head(version: str, headers: Headers) -> None:
+def check_head(version: str, headers: Headers) -> Framing:
     """Raise unless the version is ours, the body has exactly one possible end, and there is one valid Host."""
     if version not in {"1.0", "1.1"}:
         raise bad_request("HTTP/1.0 and HTTP/1.1 are spoken here")
-    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
-    lengths = [value for name, value in headers if name == b"content-length"]
-    if codings and (version == "1.0" or lengths or codings != [b"chunked"]):
-        raise bad_request("invalid Transfer-Encoding")
-    if len(lengths) > 1 or (lengths and not lengths[0].isdigit()):
-        raise bad_request("invalid Content-Length")
-    hosts = [value for name, value in headers if name == b"host"]
-    if len(hosts) > 1 or (not hosts and version == "1.1"):
-        raise bad_request("a request has exactly one Host header")
-    if hosts and not _AUTHORITY.fullmatch(hosts[0]):
+    found: dict[bytes, bytes] = {}
+    expects_continue = False
+    for name, value in headers:
+        if name in _SINGLE:
+            if name in found:
+                raise bad_request(f"a request has one {name.decode().title()} header at most")
+            found[name] = value
+        elif name == b"expect":
+            expects_continue = expects_continue or value.lower() == b"100-continue"
+    _check_host(version, found.get(b"host"))
+    return Framing(_body_length(version, found), expects_continue)
+
+
+def _check_host(version: str, host: bytes | None) -> None:
+    if host is None:
+        if version == "1.1":
+            raise bad_request("a request has exactly one Host header")
+    elif not _AUTHORITY.fullmatch(host):
         raise bad_request("invalid Host")
 
 
-def failure_headers(content: bytes) -> list[tuple[bytes, bytes]]:
-    """Headers of an answer that the application did not give; `content` is its body."""
-    return [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(content)),
-        (b"tus-resumable", b"1.0.0"),
-        (b"x-content-type-options", b"nosniff"),
-        (b"connection", b"close"),
-    ]
-
-
-def failure_content(error: TusError) -> bytes:
-    return f"{error.code}: {error.message}\n".encode("ascii", "replace")
-
-
-def refusal(error: TusError, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A whole answer for a request that no application will see."""
-    content = failure_content(error)
-    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n".encode()]
-    lines += [b"%b: %b\r\n" % header for header in (*default_headers, *failure_headers(content))]
-    return b"".join([*lines, b"\r\n", content])
+def _body_length(version: str, found: dict[bytes, bytes]) -> int | None:
+    coding, length = found.get(b"transfer-encoding"), found.get(b"content-length")
+    if coding is not None:
+        if version == "1.0" or length is not None or coding.lower() != b"chunked":
+            raise bad_request("invalid Transfer-Encoding")
+        return None
+    if length is None:
+        return 0
+    if not length.isdigit():
+        raise bad_request("invalid Content-Length")
+    return int(length)

@@ -1,8 +1,8 @@
-"""uvicorn's httptools protocol, made safe for uploads: `uvicorn --http tusd_py.server.protocol:TusProtocol` works too.
+"""The HTTP/1.1 connection, made for uploads: `uvicorn --http tusd_py.server.protocol:TusProtocol` works too.
 
-Adds to it: no byte lost when the client goes (failures F10), request trailers, strict framing with answers of our own,
-bounded heads, and early answers that a client in mid-upload can read. Leaves to `cycle` what one request sees, to
-`head` what is a valid head, and to uvicorn the response and the keep-alive timer.
+What it has beyond uvicorn's own: no byte lost when the client goes (failures F10), a lane for bodies, request trailers,
+strict framing with answers of our own, bounded heads, and early answers that a client in mid-upload can read. Leaves to
+`parser` what is a request, to `cycle` what the application sees of it, to `lane` the fast way of a body.
 
 Read against uvicorn 0.34.0 and 0.54.0, from which it needs the names listed in tests/server/test_uvicorn_contract.py.
 """
@@ -11,117 +11,168 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
+import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
-import httptools
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
+from tusd_py.core.body import Sink
 from tusd_py.errors import RequestError
 from tusd_py.server.cycle import TusCycle
-from tusd_py.server.head import (
-    bad_request,
-    check_head,
-    head_timed_out,
-    headers_too_large,
-    parse_target,
-    refusal,
-)
+from tusd_py.server.deadline import Deadline
+from tusd_py.server.head import bad_request, head_timed_out
+from tusd_py.server.lane import Lane
+from tusd_py.server.lingering import Lingering
+from tusd_py.server.parser import Request, RequestParser
+from tusd_py.server.response import refusal
 
 # Requests that may wait behind the one being answered. The parser cannot be paused between two of them, and each is
 # some thirty times larger in memory than on the wire.
 MAX_PIPELINED = 100
 TRAILERS_EXTENSION = "tusd_py.request_trailers"
+LANE_EXTENSION = "tusd_py.lane"
+
+# A head, with the whole body of a small upload or the first bytes of a large one, which the lane will not see.
+_HEAD_READ_BYTES = 32 * 1024
+_BODY_READ_BYTES = 256 * 1024
+
+logger = logging.getLogger("tusd_py.server")
 
 
-class TusProtocol(HttpToolsProtocol):
+class _Scratch(threading.local):
+    """Where an event loop reads what goes to the parser. The parser copies what stays, before the next read."""
+
+    def __init__(self) -> None:
+        self.body = memoryview(bytearray(_BODY_READ_BYTES))
+        self.head = self.body[:_HEAD_READ_BYTES]
+
+
+_scratch = _Scratch()
+
+
+class TusProtocol(asyncio.BufferedProtocol):
     """One connection. `_running` is the cycle whose application runs or ran last; `cycle` is the one being received."""
 
     head_seconds: ClassVar[float] = 30.0
-    # A client that has not yet read our answer usually goes on sending. Closing now would make the kernel send a RST,
-    # which destroys the answer in the client's buffer (RFC 9112 9.6). So what comes is read and dropped until the
-    # client closes, is silent for 2 s, or 30 s are over: no bound in bytes, since a blocking client looks for the
-    # answer only after its last byte. Discarding is cheap, and while the server stops 2 s must do.
     linger_silence_seconds: ClassVar[float] = 2.0
     linger_seconds: ClassVar[float] = 30.0
 
-    cycle: TusCycle
-    pipeline: Any  # uvicorn keeps (cycle, app) in it, newest at the left; here it holds cycles
-
-    def __init__(self, *args: Any, max_header_bytes: int = 64 * 1024, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._max_header_bytes = max_header_bytes
+    def __init__(
+        self,
+        config: Any,
+        server_state: Any,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        max_header_bytes: int = 64 * 1024,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self.app = config.loaded_app
+        self.loop = _loop or asyncio.get_running_loop()
+        self.server_state = server_state
+        self.pipeline: deque[TusCycle] = deque()  # newest at the left
+        self.cycle: TusCycle | None = None
+        self.transport: asyncio.Transport
+        self.flow: FlowControl
+        self._root_path: str = config.root_path
+        self._asgi = {"version": config.asgi_version, "spec_version": "2.3"}
+        self._app_state = app_state
+        self._keep_alive_seconds: float = config.timeout_keep_alive
+        self._scratch = _scratch
+        self._deadline = Deadline(self.loop, self._is_late)
         self._running: TusCycle | None = None
-        self._is_in_head = False
-        self._is_in_body = False
-        self._is_head_upgrade = False
-        self._head_bytes = 0  # of the finished parts of this head, or of these trailers
-        self._quiet_bytes = 0  # fed to the parser since a head, a piece of body or a message was whole
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._lane: Lane | None = None
+        self._awaits_head = False  # the deadline is that of a head
         self._is_deaf = False  # what still arrives is dropped
         self._has_eof = False
         self._is_stopping = False
-        self._refusal: bytes | None = None  # waits for the responses before it
-        self._linger_timer: asyncio.TimerHandle | None = None
-        self._linger_until = 0.0
-        self._heard_at = 0.0
+        self._refusal: RequestError | None = None  # waits for the responses before it
+        self._lingering: Lingering | None = None
+        self._parser = RequestParser(self, max_header_bytes)
 
     # The connection.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._arm_head_timer()
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.client = get_remote_addr(transport)
+        self._server = get_local_addr(transport)
+        self._scheme = "https" if is_ssl(transport) else "http"
+        self.server_state.connections.add(self)
+        self._await_head()
 
-    def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._lane is not None:
+            return self._lane.buffer()
+        return self._scratch.body if self._parser.is_in_body else self._scratch.head
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._lane is not None:
+            self._lane.filled(nbytes)
+        else:
+            self._received(self._scratch.body[:nbytes])
+
+    def _received(self, data: memoryview | bytes) -> None:
         if self._is_deaf:
-            self._heard_at = self.loop.time()
+            if self._lingering is not None:
+                self._lingering.heard()
             return
-        self._quiet_bytes += len(data)
         try:
-            self._parse(data)
-            if self._quiet_bytes > self._max_header_bytes:
-                raise headers_too_large(self._max_header_bytes)
+            self._parser.feed(data)
         except RequestError as error:
             self._refuse(error)
-        except httptools.HttpParserError as error:
-            self._refuse(self._why_unparsable(error))
         else:
-            if self._is_in_head or not (self._is_in_body or self._is_busy()):
-                self._arm_head_timer()
+            if self._parser.is_in_head or not (self._parser.is_in_body or self._is_busy()):
+                self._await_head()
 
-    def eof_received(self) -> bool:  # type: ignore[override]
+    def eof_received(self) -> bool:
         """Keep our side open while an answer is owed: the client may have closed only its own."""
-        if self._is_in_body:
-            self.cycle.cut()
+        if self._parser.is_in_body and not self._is_deaf:
+            if self._scheme == "https":
+                self._rescue()
+            self._last_one().cut()
+            self._wake_lane()
         self._has_eof = self._is_deaf = True
-        if self._linger_timer is not None or not self._is_busy():
+        if self._lingering is not None or not self._is_busy():
             return False
-        self.cycle.is_last = True
-        return self.scheme != "https"  # TLS cannot be half closed
+        self._last_one().is_last = True
+        return self._scheme != "https"  # TLS cannot be half closed
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._is_in_body and not self._is_deaf:
+        if self._parser.is_in_body and not self._is_deaf:
             self._rescue()
-        for timer in (self._head_timer, self._linger_timer):
-            if timer is not None:
-                timer.cancel()
+        self._is_deaf = True
+        self._deadline.close()
+        if self._lingering is not None:
+            self._lingering.close()
         for cycle in (self._running, self.cycle):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnect()
+        self._wake_lane()
         self.pipeline.clear()
-        self._unset_keepalive_if_required()  # uvicorn leaves the timer after a RST, and with it all this for 75 s
-        super().connection_lost(exc)
+        self.server_state.connections.discard(self)
+        self.flow.resume_writing()
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.flow.resume_writing()
 
     def _rescue(self) -> None:
         """Take what lies between the kernel and us (failures F10).
 
-        A failed write ends the connection without reading what the kernel holds; a RST under TLS ends it without what
-        was received and, because reading was paused, not yet decrypted.
+        A failed write ends the connection without reading what the kernel holds; under TLS a RST, or an end of input
+        that meets a small buffer, ends it without what was received and, because reading was paused, not yet decrypted.
         """
         self.flow.read_paused = True  # so that nothing touches the transport any more
         tls = self.transport.get_extra_info("ssl_object")
@@ -136,155 +187,126 @@ class TusProtocol(HttpToolsProtocol):
 
     def _read_all(self, read: Callable[[], bytes]) -> None:
         while not self._is_deaf and (data := read()):
-            self.data_received(data)
+            if self._lane is None:
+                self._received(data)
+            else:
+                self._lane.rescue(data, self._last_one())
 
     def shutdown(self) -> None:
         """The server stops: end after the response in progress, or now. May be called repeatedly."""
         self._is_stopping = True
-        if self._linger_timer is not None:
-            self._linger_until = min(self._linger_until, self.loop.time() + self.linger_silence_seconds)
+        if self._lingering is not None:
+            self._lingering.hurry()
         elif self._is_busy() and self._running is not None:
             self._running.is_last = True
         else:
             self.transport.close()
 
+    def may_read(self) -> bool:
+        return not self.pipeline
+
     def _is_busy(self) -> bool:
         return self._running is not None and not self._running.response_complete
 
-    # Parsing.
+    def _last_one(self) -> TusCycle:
+        assert self.cycle is not None  # noqa: S101  (only asked in a body, or while one runs)
+        return self.cycle
 
-    def _parse(self, data: bytes) -> None:
-        rest: bytes | memoryview = data
-        while (offset := self._feed(rest)) is not None:
-            # llhttp stops here and would take the body for another protocol. We speak HTTP/1.1 only and may ignore the
-            # offer (RFC 9110 7.8), so the same request is parsed again without it.
-            rest = memoryview(rest)[offset:]
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            self._feed(self._head_without_upgrade())
+    # The lane.
 
-    def _feed(self, data: bytes | memoryview) -> int | None:
+    async def fill(self, cycle: TusCycle, sink: Sink) -> None:
+        """Hand the rest of the body to `sink`, straight from the socket, until it is whole or the client is gone."""
+        assert cycle.left is not None  # noqa: S101  (others have no lane)
+        self._lane = lane = Lane(sink, cycle.left, self.flow, self._scratch.body, self._is_whole)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            return int(upgrade.args[0])
-        return None
+            await lane.run(cycle.is_over)
+        finally:
+            if self._lane is lane:
+                self._lane = None
+                cycle.left = lane.left
+                self.flow.pause_reading()  # the parser does not know what the lane took
 
-    def _head_without_upgrade(self) -> bytes:
-        lines = [f"{self.scope['method']} ".encode(), self.url, f" HTTP/{self.scope['http_version']}\r\n".encode()]
-        lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-        return b"".join([*lines, b"\r\n"])
+    def _is_whole(self) -> None:
+        self._lane = None
+        self._parser.skip_body()
 
-    def _why_unparsable(self, error: httptools.HttpParserError) -> RequestError:
-        cause = error.__context__
-        if isinstance(cause, RequestError):
-            return cause
-        if cause is not None:
-            self.logger.error("a parser callback failed", exc_info=cause)
-        return bad_request(str(error))
+    def _wake_lane(self) -> None:
+        if self._lane is not None:
+            self._lane.wake()
 
-    def _count(self, count: int) -> None:
-        self._head_bytes += count
-        if self._head_bytes > self._max_header_bytes:
-            raise headers_too_large(self._max_header_bytes)
+    # What the parser tells.
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._is_in_head = True
-        self._head_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + 4)
-        name, value = name.lower(), value.strip(b" \t")
-        if not self._is_in_body:
-            self.headers.append((name, value))
-        elif self.cycle.trailers is not None:
-            self.cycle.trailers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        self._is_in_head = False
-        self._head_bytes = self._quiet_bytes = 0
-        self._cancel_head_timer()
-        version = self.parser.get_http_version()
-        method = self.parser.get_method().decode("ascii")
-        self.scope["method"] = method
-        self.scope["http_version"] = version
-        check_head(version, self.headers)
+    def begin(self, request: Request) -> None:
+        self._deadline.clear()
+        self._awaits_head = False
         if len(self.pipeline) >= MAX_PIPELINED:
             raise bad_request(f"more than {MAX_PIPELINED} requests without waiting for an answer")
-        self._set_target(method)
-        self._is_head_upgrade = self.parser.should_upgrade()
-        if not self._is_head_upgrade:
-            self._begin_cycle(version)
-
-    def _set_target(self, method: str) -> None:
-        target = parse_target(method, self.url)
-        if target.authority is not None:  # counts more than Host (RFC 9112 3.2.2)
-            self.headers[:] = [header for header in self.headers if header[0] != b"host"]
-            self.headers.append((b"host", target.authority))
-        self.scope["path"] = self.root_path + unquote(target.path.decode("ascii"))
-        self.scope["raw_path"] = self.root_path.encode("ascii") + target.path
-        self.scope["query_string"] = target.query
-        self.scope["extensions"] = {TRAILERS_EXTENSION: {}}
-
-    def _begin_cycle(self, version: str) -> None:
-        expects_continue = any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers)
-        self.cycle = TusCycle(
-            is_chunked=any(name == b"transfer-encoding" for name, _ in self.headers),
-            may_read=lambda: not self.pipeline,
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=self.access_log,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=expects_continue and version == "1.1",  # RFC 9110 10.1.1
-            keep_alive=version == "1.1" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
+        self.cycle = cycle = TusCycle(
+            self,
+            self._scope(request),
+            content_length=request.framing.length,
+            expects_continue=request.framing.expects_continue and request.version == "1.1",  # RFC 9110 10.1.1
+            is_last=not request.keeps_alive,
         )
-        self._is_in_body = True
+        cycle.scope["extensions"] = {TRAILERS_EXTENSION: {}, LANE_EXTENSION: cycle.fill}
         if self._is_busy():
-            self.pipeline.appendleft(self.cycle)
+            self.pipeline.appendleft(cycle)
             self.flow.pause_reading()
         else:
-            self._start(self.cycle)
+            self._start(cycle)
 
-    def on_body(self, body: bytes) -> None:
-        cycle = self.cycle
-        cycle.pieces.append(body)
-        cycle.queued_bytes += len(body)
-        cycle.message_event.set()
-        self._quiet_bytes = 0
+    def _scope(self, request: Request) -> dict[str, Any]:
+        target, headers = request.target, request.headers
+        if target.authority is not None:  # counts more than Host (RFC 9112 3.2.2)
+            headers = [header for header in headers if header[0] != b"host"]
+            headers.append((b"host", target.authority))
+        path = target.path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": self._asgi,
+            "http_version": request.version,
+            "server": self._server,
+            "client": self.client,
+            "scheme": self._scheme,
+            "method": request.method,
+            "root_path": self._root_path,
+            "path": self._root_path + (unquote(path) if "%" in path else path),
+            "raw_path": self._root_path.encode("ascii") + target.path,
+            "query_string": target.query,
+            "headers": headers,
+            "state": self._app_state.copy(),
+        }
+
+    def add(self, piece: bytes) -> None:
+        cycle = self._last_one()
+        cycle.add(piece)
         if cycle.queued_bytes > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
 
-    def on_message_complete(self) -> None:
-        self._quiet_bytes = 0
-        if self._is_head_upgrade:
-            return
-        self._is_in_body = False
-        self.cycle.more_body = False
-        self.cycle.message_event.set()
+    def add_trailer(self, name: bytes, value: bytes) -> None:
+        trailers = self._last_one().trailers
+        if trailers is not None:
+            trailers.append((name, value))
+
+    def end(self) -> None:
+        self._last_one().end_body()
 
     # Responses, and the end of the connection.
 
     def _start(self, cycle: TusCycle) -> None:
         self._running = cycle
         cycle.is_last = cycle.is_last or self._is_stopping
-        task = self.loop.create_task(cycle.run_asgi(self.app))
-        task.add_done_callback(self.tasks.discard)
-        task.add_done_callback(lambda _task: self._ended(cycle))
-        self.tasks.add(task)
+        task = self.loop.create_task(cycle.run(self.app))
+        self.server_state.tasks.add(task)
+        task.add_done_callback(self._ended)
 
-    def _ended(self, cycle: TusCycle) -> None:
-        if cycle is self._running and cycle.disconnected and self._refusal is not None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.server_state.tasks.discard(task)
+        if self._refusal is not None and self._running is not None and self._running.disconnected:
             self._send_refusal()
+
+    def date_line(self) -> bytes:
+        return _header_lines(self.server_state.default_headers)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -292,7 +314,7 @@ class TusProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or cycle is None:
             return
         if cycle.is_last:
-            is_client_sending = self._is_in_head or self._is_in_body or self.pipeline
+            is_client_sending = self._parser.is_in_head or self._parser.is_in_body or self.pipeline
             self.pipeline.clear()
             if is_client_sending:
                 self._linger()
@@ -304,80 +326,73 @@ class TusProtocol(HttpToolsProtocol):
             self._send_refusal()
         else:
             self.flow.resume_reading()
-            if self._is_in_head:  # the time that we needed is not the client's
-                self._cancel_head_timer()
-                self._arm_head_timer()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            if self._parser.is_in_head:  # the time that we needed is not the client's
+                self._awaits_head = False
+                self._await_head()
+            else:
+                self._awaits_head = False
+                self._deadline.set(self._keep_alive_seconds)
 
     def _refuse(self, error: RequestError) -> None:
         """Answer with `error` as soon as the requests before have theirs, and hear no more."""
         self._is_deaf = True
-        self._cancel_head_timer()
-        self.logger.info("refused a request from %s: %s", self.client, error.message)
-        self._refusal = refusal(error, self.server_state.default_headers)
-        if self._is_in_body:
-            if self.cycle is not self._running:
+        self._deadline.clear()
+        logger.info("refused a request from %s: %s", self.client, error.message)
+        self._refusal = error
+        cycle = self.cycle
+        if self._parser.is_in_body and cycle is not None:
+            if cycle is not self._running:
                 self.pipeline.popleft()  # broken before it was begun
-            elif self.cycle.response_started:
-                self.cycle.cut()
+            elif cycle.response_started:
+                cycle.cut()
             else:
                 # Its answer is this refusal, but not before the application has kept what came: who asks for the offset
                 # after this answer must get the one that the next append needs.
-                self.cycle.disconnect()
+                cycle.disconnect()
                 return
         if not self._is_busy():
             self._send_refusal()
 
     def _send_refusal(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(self._refusal or b"")
+        if not self.transport.is_closing() and self._refusal is not None:
+            self.transport.write(refusal(self._refusal, self.date_line()))
             self._linger()
 
     def _linger(self) -> None:
         self._is_deaf = True
-        self._cancel_head_timer()
+        self._deadline.clear()
         if self._has_eof:
             self.transport.close()
             return
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        seconds = self.linger_silence_seconds if self._is_stopping else self.linger_seconds
+        self._lingering = Lingering(self.loop, self.transport, self.linger_silence_seconds, seconds)
         self.flow.resume_reading()
-        self._heard_at = self.loop.time()
-        self._linger_until = self._heard_at + (
-            self.linger_silence_seconds if self._is_stopping else self.linger_seconds
-        )
-        self._watch_silence()
 
-    def _watch_silence(self) -> None:
-        now = self.loop.time()
-        silent_at = self._heard_at + self.linger_silence_seconds
-        is_flushed = self.transport.get_write_buffer_size() == 0
-        if now >= self._linger_until or (now >= silent_at and is_flushed):
-            self.transport.abort()
-            return
-        pause_seconds = max(min(silent_at, self._linger_until) - now, 0.05)
-        self._linger_timer = self.loop.call_later(pause_seconds, self._watch_silence)
+    # The time that a head may take, and that nothing may come for.
 
-    # The time a head may take. uvicorn has no such limit, not even for a connection that never sends a byte.
+    def _await_head(self) -> None:
+        if not self._awaits_head:
+            self._awaits_head = True
+            self._deadline.set(self.head_seconds)
 
-    def _arm_head_timer(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(self.head_seconds, self._head_is_late)
-
-    def _cancel_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _head_is_late(self) -> None:
-        self._head_timer = None
+    def _is_late(self) -> None:
+        awaits_head, self._awaits_head = self._awaits_head, False
         if self.transport.is_closing():
             return
         if self._is_busy():  # a response is under way: no place for an answer, and somebody is there
-            self._arm_head_timer()
-        elif self._is_in_head:
+            self._await_head()
+        elif awaits_head and self._parser.is_in_head:
             self._refuse(head_timed_out())
         else:
             self.transport.close()
+
+
+_rendered: tuple[Any, bytes] = (None, b"")
+
+
+def _header_lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The server's own lines, such as Date: the same list for a second."""
+    global _rendered  # noqa: PLW0603  (one value, replaced whole)
+    if _rendered[0] is not headers:
+        _rendered = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
+    return _rendered[1]

@@ -75,7 +75,7 @@ class Server(uvicorn.Server):
     ) -> None:
         config = uvicorn.Config(
             app,
-            http=TusProtocol,
+            http=TusProtocol,  # type: ignore[arg-type]  # uvicorn's types know no BufferedProtocol
             ws="none",
             lifespan="on",
             interface="asgi3",

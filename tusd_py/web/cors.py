@@ -30,6 +30,9 @@ EXPOSE_HEADERS = (
     "Accept-Ranges", "Content-Disposition", "Content-Range", "ETag",
 )  # fmt: skip
 
+# A cache must not hand that answer to a page.
+_FOR_NO_PAGE = [(b"vary", b"Origin")]
+
 # It is echoed, and matched against an operator's expression: so neither CR and LF, nor long enough to be a burden.
 # The longest host name has 253 characters.
 _ORIGIN = re.compile(r"[!-~]{1,300}", re.ASCII)
@@ -56,8 +59,10 @@ class Cors:
 
     def headers(self, origin: str | None, *, is_preflight: bool) -> list[tuple[bytes, bytes]]:
         """The headers of any response, to a refused origin too: it gets none that let its page read anything."""
-        headers = {"vary": "Origin"}  # without Origin, too: a cache must not hand that answer to a page
-        if origin is not None and self._allows(origin):
+        if origin is None:
+            return _FOR_NO_PAGE
+        headers = {"vary": "Origin"}
+        if self._allows(origin):
             headers["access-control-allow-origin"] = origin
             if self.allow_credentials:
                 headers["access-control-allow-credentials"] = "true"

@@ -12,7 +12,7 @@ from tusd_py.errors import TusError
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.tus import VERSION
 from tusd_py.web.cors import Cors
-from tusd_py.web.requests import has_own_server
+from tusd_py.web.requests import has_own_server, headers_of
 from tusd_py.web.responses import Headers as HeaderLines
 from tusd_py.web.responses import error_response
 
@@ -28,74 +28,76 @@ class Envelope:
     def __init__(self, app: ASGIApp, cors: Cors | None) -> None:
         self._app = app
         self._cors = cors
+        self._added_for_no_page = _ALWAYS + (cors.headers(None, is_preflight=False) if cors else [])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers.of_raw(scope["headers"])
+        headers = headers_of(scope)
         method = scope["method"]
         override = headers.joined("x-http-method-override")
         if override is not None:  # tus K7; a copy, since the server frames its answer by the method on the wire
             scope = {**scope, "method": override.upper()}
         origin = headers.joined("origin")
-        body = _BodyWatch(receive, scope, headers)
-        answer = _Answer(send, self._added(scope, headers, origin), body)
+        answer = _Answer(send, self._added(scope, headers, origin))
+        if not has_own_server(scope):  # ours looks after that itself
+            receive = answer.watch_body(receive, scope, headers)
         try:
             if self._cors is not None:
                 self._cors.check(origin)
-            await self._app(scope, body.receive, answer.send)
+            await self._app(scope, receive, answer.send)
         except Exception as error:
             if answer.has_started:
                 raise  # the server cuts the connection, so that nobody takes the answer for whole
             known = error if isinstance(error, TusError) else TusError("internal server error")
             accept = headers.joined("accept") or ""
             response = error_response(known, accept=accept, is_head=method == "HEAD")
-            await response(scope, body.receive, answer.send)
+            await response(scope, receive, answer.send)
             if known is not error:
                 raise  # for the server's log
 
     def _added(self, scope: Scope, headers: Headers, origin: str | None) -> HeaderLines:
         if self._cors is None:
             return _ALWAYS
+        if origin is None:
+            return self._added_for_no_page
         is_preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
         return _ALWAYS + self._cors.headers(origin, is_preflight=is_preflight)
 
 
 class _Answer:
-    """The way back, on which headers are added."""
+    """The way back, on which headers are added.
 
-    def __init__(self, send: Send, added: HeaderLines, body: _BodyWatch) -> None:
+    `watch_body`: on servers other than ours the connection must close when the answer comes before the end of the body:
+    they would take the rest of it for the next request.
+    """
+
+    __slots__ = ("_added", "_is_body_open", "_receive", "_send", "has_started")
+
+    def __init__(self, send: Send, added: HeaderLines) -> None:
         self.has_started = False
         self._send = send
         self._added = added
-        self._body = body
+        self._is_body_open = False
 
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.has_started = True
-            headers = [*message.get("headers", ()), *self._added, *self._body.closing_headers()]
-            message = {**message, "headers": headers}
-        await self._send(message)
-
-
-class _BodyWatch:
-    """Says whether the connection must close because the answer came before the end of the body.
-
-    A stock ASGI server would take the rest of the body for the next request. Ours looks after that itself.
-    """
-
-    def __init__(self, receive: Receive, scope: Scope, headers: Headers) -> None:
+    def watch_body(self, receive: Receive, scope: Scope, headers: Headers) -> Receive:
         has_body = "transfer-encoding" in headers or headers.joined("content-length") not in (None, "0")
-        self._is_open = has_body and not has_own_server(scope) and scope.get("http_version", "1.1").startswith("1")
+        self._is_body_open = has_body and scope.get("http_version", "1.1").startswith("1")
         self._receive = receive
-        self.receive = self._receive_watched if self._is_open else receive
+        return self._receive_watched if self._is_body_open else receive
 
     async def _receive_watched(self) -> Message:
         message = await self._receive()
         if not message.get("more_body", False):
-            self._is_open = False
+            self._is_body_open = False
         return message
 
-    def closing_headers(self) -> HeaderLines:
-        return [(b"connection", b"close")] if self._is_open else []
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_started = True
+            headers = [*message.get("headers", ()), *self._added]
+            if self._is_body_open:
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
+        await self._send(message)

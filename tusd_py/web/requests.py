@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import cast
 
 from starlette.types import Receive, Scope
 
-from tusd_py.core.body import Sink, unexpected_eof
+from tusd_py.core.body import Sink, Source, pour, unexpected_eof
 from tusd_py.core.checksum import Checksum
 from tusd_py.errors import RequestError
 from tusd_py.protocol.checksum import parse_checksum
 from tusd_py.protocol.headers import Headers
+
+Trailers = list[tuple[bytes, bytes]]
 
 TRAILERS_EXTENSION = "tusd_py.request_trailers"
 """In scope["extensions"] when the server hands over trailers, in the last http.request message; ours does."""
 
 # Goes back to the client in Location.
 _HOST = re.compile(r"[A-Za-z0-9._~%:\[\]-]{1,255}", re.ASCII)
+
+
+_HEADERS_KEY = "tusd_py.headers"
+
+
+def headers_of(scope: Scope) -> Headers:
+    """The request's headers, taken apart once for all layers."""
+    headers = scope.get(_HEADERS_KEY)
+    if headers is None:
+        headers = scope[_HEADERS_KEY] = Headers.of_raw(scope["headers"])
+    return cast("Headers", headers)
+
+
+LANE_EXTENSION = "tusd_py.lane"
+"""In scope["extensions"]: `async (sink) -> trailers`, None if the body was cut. Fills a sink from the socket."""
+
+
+def source_of(scope: Scope, receive: Receive) -> Source:
+    """Where the body of this request comes from: the fastest way that its server has."""
+    fill = scope.get("extensions", {}).get(LANE_EXTENSION)
+    return AsgiSource(receive) if fill is None else LaneSource(fill)
+
+
+class LaneSource:
+    """A `core.body.Source` over the lane of `tusd_py.server`."""
+
+    def __init__(self, fill: Callable[[Sink], Awaitable[Trailers | None]]) -> None:
+        self._fill = fill
+
+    async def fill(self, sink: Sink) -> Checksum | None:
+        trailers = await self._fill(sink)
+        if trailers is None:
+            raise unexpected_eof()
+        return _trailer_checksum(trailers)
 
 
 class AsgiSource:
@@ -32,24 +70,12 @@ class AsgiSource:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise unexpected_eof()
-            await _copy(message.get("body", b""), sink)
+            await pour(message.get("body", b""), sink)
             if not message.get("more_body", False):
-                return _trailer_checksum(message.get("trailers", ()))
+                return _trailer_checksum(message.get("trailers", []))
 
 
-async def _copy(chunk: bytes, sink: Sink) -> None:
-    left = memoryview(chunk)
-    while left:
-        room = sink.buffer()
-        count = min(len(room), len(left))
-        room[:count] = left[:count]
-        pause = sink.filled(count)
-        if pause is not None:
-            await pause
-        left = left[count:]
-
-
-def _trailer_checksum(trailers: list[tuple[bytes, bytes]]) -> Checksum | None:
+def _trailer_checksum(trailers: Trailers) -> Checksum | None:
     return parse_checksum(Headers.of_raw(trailers).one("upload-checksum"))
 
 

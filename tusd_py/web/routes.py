@@ -9,30 +9,22 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from tusd_py.core.body import Body
 from tusd_py.core.checksum import Checksum
 from tusd_py.core.commands import Concatenate
+from tusd_py.core.patience import Patience
 from tusd_py.core.upload import UploadId, parse_id
 from tusd_py.core.uploads import Uploads
 from tusd_py.errors import BackendError, RequestError, upload_locked, upload_not_found
 from tusd_py.protocol import tus
 from tusd_py.protocol.headers import Headers
 from tusd_py.web import downloads
-from tusd_py.web.requests import AsgiSource, Proxies, has_own_server
+from tusd_py.web.requests import Proxies, has_own_server, headers_of, source_of
 from tusd_py.web.responses import encode_headers, send_empty
 
 log = logging.getLogger("tusd_py.web")
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How long clients may be silent in a body, in seconds; see `core.body.Body`."""
-
-    stall_seconds: float = 0.5
-    idle_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +47,20 @@ class Exchange:
 class TusEndpoint:
     """An ASGI app for everything under `base_path`, which starts and ends with a slash."""
 
-    def __init__(self, uploads: Uploads, base_path: str, proxies: Proxies, timing: Timing) -> None:
+    def __init__(self, uploads: Uploads, base_path: str, proxies: Proxies, patience: Patience) -> None:
         self._uploads = uploads
         self._base_path = base_path
         self._proxies = proxies
-        self._timing = timing
+        self._patience = patience
         self.has_lifespan = False
-
-    def routes(self) -> list[BaseRoute]:
-        """With and without the slash at the end: a redirect would lose the body."""
-        paths = dict.fromkeys([self._base_path.rstrip("/") or "/", self._base_path + "{name:path}"])
-        return [Route(path, endpoint=self) for path in paths]
+        self._verbs = {"HEAD": self._inspect, "PATCH": self._append}
+        if uploads.offers.download:
+            self._verbs["GET"] = self._download
+        if uploads.offers.termination:
+            self._verbs["DELETE"] = self._terminate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, Headers.of_raw(scope["headers"]))
+        exchange = Exchange(scope, receive, send, headers_of(scope))
         tus.check_version(exchange.method, exchange.headers)
         self._warn_without_lifespan()
         name = self._name(scope)
@@ -78,6 +70,11 @@ class TusEndpoint:
             await self._creation(exchange)
         else:
             await self._upload(exchange, name)
+
+    def owns(self, scope: Scope) -> bool:
+        """Whether the path of a request is one of ours."""
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        return bool(path.startswith(self._base_path) or path == self._base_path.rstrip("/"))
 
     def _name(self, scope: Scope) -> str:
         """What follows the base path, exactly: a route's expression would take an id with a line end for the id."""
@@ -107,15 +104,9 @@ class TusEndpoint:
         await exchange.answer(tus.encode_created(upload, f"{origin}{base}{upload.id}"))
 
     async def _upload(self, exchange: Exchange, name: str) -> None:
-        offers = self._uploads.offers
-        verbs = {"HEAD": self._inspect, "PATCH": self._append}
-        if offers.download:
-            verbs["GET"] = self._download
-        if offers.termination:
-            verbs["DELETE"] = self._terminate
-        verb = verbs.get(exchange.method)
+        verb = self._verbs.get(exchange.method)
         if verb is None:
-            raise _not_allowed(", ".join([*verbs, "OPTIONS"]))
+            raise _not_allowed(", ".join([*self._verbs, "OPTIONS"]))
         upload_id = parse_id(name)
         if upload_id is None:
             raise upload_not_found()
@@ -152,12 +143,11 @@ class TusEndpoint:
         if expects_trailer and not reads_trailers:
             raise RequestError("checksum trailers are not supported here", code="ERR_INVALID_CHECKSUM")
         return Body(
-            AsgiSource(exchange.receive),
+            source_of(exchange.scope, exchange.receive),
             checksum=checksum,
             expects_trailer=expects_trailer and checksum is None,
             may_trail=reads_trailers and "transfer-encoding" in exchange.headers,
-            stall_seconds=self._timing.stall_seconds,
-            idle_seconds=self._timing.idle_seconds,
+            patience=self._patience,
         )
 
 

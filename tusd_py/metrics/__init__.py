@@ -1,0 +1,8 @@
+"""Metrics: numbers in memory that all workers of a machine share, and that outlive each of them.
+
+`recorder` counts, `catalogue` says what, `cells` and `folder` keep the numbers, `exposition` shows them to Prometheus.
+"""
+
+from tusd_py.metrics.recorder import Metrics
+
+__all__ = ["Metrics"]

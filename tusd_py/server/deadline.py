@@ -1,0 +1,49 @@
+"""The time by which a client must have done something: one lazy timer for each connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Deadline:
+    """Calls `is_late` when the time that was set last has come.
+
+    Setting a later time, or none, costs a look at the clock: the timer that runs already finds out when it fires.
+    """
+
+    __slots__ = ("_due", "_is_late", "_loop", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, is_late: Callable[[], None]) -> None:
+        self._loop = loop
+        self._is_late = is_late
+        self._due: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, seconds: float) -> None:
+        self._due = due = self._loop.time() + seconds
+        if self._timer is None:
+            self._timer = self._loop.call_at(due, self._look)
+        elif due < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(due, self._look)
+
+    def clear(self) -> None:
+        self._due = None
+
+    def close(self) -> None:
+        """For the end of the connection, which the timer would keep in memory."""
+        self._due = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._due is None:
+            return
+        if self._loop.time() >= self._due:
+            self._due = None
+            self._is_late()
+        else:
+            self._timer = self._loop.call_at(self._due, self._look)
