@@ -147,13 +147,16 @@ def test_config_may_be_saved_and_given_back(tmp_path):
     flags = [
         "--host=::1", "--port=0", "--unix-sock=/run/tusd \"x\".sock", "--base-path=/", "--behind-proxy",
         "--trusted-proxies=10.0.0.0/8,::1", "--tls-certificate=c.pem", "--tls-key=clé\\.pem", "--tls-mode=tls13",
-        "--max-size=1.5GiB", "--disable-download", "--disable-termination", "--disable-concatenation",
+        "--workers=1", "--max-size=1.5GiB", "--disable-download", "--disable-termination", "--disable-concatenation",
         "--expire-after=0", "--sweep-interval=90s", "--disable-cors", r"--cors-allow-origin=^https://a\.b$ # x",
         "--cors-allow-credentials", "--cors-allow-methods=LOCK", "--cors-allow-headers=1,2", "--cors-max-age=5",
         "--cors-expose-headers=7", "--upload-dir=/srv/data", "--durability=process", "--dir-perms=700",
         "--file-perms=600", "--locker=memory", "--acquire-lock-timeout=0.1", "--stall-timeout=1h30m",
         "--network-timeout=1234.5678", "--shutdown-timeout=0", "--max-header-size=9999", "--verbose=false",
-        "--show-startup-logs=false",
+        "--show-startup-logs=false", "--least-rate=1KiB", "--header-timeout=5s", "--keep-alive-timeout=6s",
+        "--write-timeout=7s", "--answer-timeout=8s", "--max-connections=9", "--max-connections-per-address=3",
+        "--max-requests=10", "--max-unwanted-body=11", "--log-format=json", "--expose-metrics=false",
+        "--metrics-path=/m",
     ]  # fmt: skip
     assert len(flags) == len(SETTINGS), "give every setting a value here that is not its default"
     wanted = load(flags, {}).config

@@ -38,7 +38,8 @@ TUSD_DEFAULTS = {
     "cors-allow-origin": ".*", "cors-allow-credentials": "false", "cors-allow-methods": "", "cors-allow-headers": "",
     "cors-max-age": "86400", "cors-expose-headers": "", "upload-dir": "./data", "dir-perms": "775",
     "file-perms": "664", "verbose": "true", "show-startup-logs": "true", "network-timeout": "1m",
-    "shutdown-timeout": "10s", "acquire-lock-timeout": "20s",
+    "shutdown-timeout": "10s", "acquire-lock-timeout": "20s", "log-format": "text", "expose-metrics": "true",
+    "metrics-path": "/metrics",
 }  # fmt: skip
 
 

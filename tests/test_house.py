@@ -21,7 +21,7 @@ ARROWS = {
     "lockers": {"errors", "core", "logs"},
     "metrics": set(),
     "tracing": {"errors"},
-    "server": {"errors", "core"},
+    "server": {"errors", "core", "logs"},
     "web": {"errors", "core", "protocol", "logs"},
     "config": {"errors"},
     "app": {"errors", "config", "core", "stores", "lockers", "web", "logs", "metrics", "tracing"},

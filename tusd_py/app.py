@@ -13,8 +13,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from tusd_py.config import Config
+from tusd_py.core.observer import NOBODY
 from tusd_py.core.patience import Patience
 from tusd_py.core.ports import Locker
 from tusd_py.core.rules import Rules
@@ -22,8 +24,11 @@ from tusd_py.core.uploads import Uploads
 from tusd_py.errors import RequestError, TusError
 from tusd_py.lockers.file import FileLocker
 from tusd_py.lockers.memory import MemoryLocker
+from tusd_py.logs import event
+from tusd_py.metrics import Metrics
 from tusd_py.stores.disk import DiskStore
 from tusd_py.stores.disk.files import WORK_FOLDER
+from tusd_py.web import health
 from tusd_py.web.application import Application
 from tusd_py.web.cors import Cors
 from tusd_py.web.requests import Proxies
@@ -32,12 +37,55 @@ from tusd_py.web.routes import TusEndpoint
 log = logging.getLogger("tusd_py.app")
 
 
-def create_app(config: Config | None = None) -> Starlette:
+def create_app(config: Config | None = None, *, shared_folder: str | None = None, slot: int = 0) -> Application:
     """The upload server as an ASGI application; `app.state.uploads` is its `Uploads`.
 
-    Makes the upload directory. Raises ConfigError if uploads cannot be stored there.
+    Makes the upload directory. Raises ConfigError if uploads cannot be stored there. Workers of one server are given
+    a `shared_folder`, in which they keep their metrics, and each a `slot`, its number from 0.
     """
     config = config or Config()
+    store = _store(config)
+    locker = _locker(config, store)
+    metrics = Metrics(shared_folder, slot) if config.expose_metrics else None
+    uploads = Uploads(store, locker, _rules(config), metrics or NOBODY)
+    endpoint = TusEndpoint(
+        uploads,
+        config.base_path,
+        Proxies(tuple(ip_network(each) for each in config.trusted_proxies) if config.behind_proxy else ()),
+        Patience(config.stall_timeout, config.network_timeout, config.least_rate),
+        config.max_unwanted_body,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if metrics is not None:
+                stack.callback(metrics.close)
+            stack.callback(store.close)
+            if isinstance(locker, FileLocker):
+                await locker.start()
+                stack.push_async_callback(locker.aclose)
+            async with anyio.create_task_group() as tasks:
+                endpoint.has_lifespan = True
+                if slot == 0:  # one for all
+                    tasks.start_soon(_sweep_forever, uploads, config.sweep_interval)
+                yield
+                tasks.cancel_scope.cancel()
+
+    app = Application(
+        endpoint,
+        cors=None if config.disable_cors else _cors(config),
+        observer=metrics or NOBODY,
+        others=_operations(config, uploads, store, metrics),
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _answer_error},
+    )
+    app.state.uploads = uploads
+    app.state.metrics = metrics
+    return app
+
+
+def _store(config: Config) -> DiskStore:
     store = DiskStore(
         config.upload_dir,
         is_durable=config.durability == "power",
@@ -45,36 +93,18 @@ def create_app(config: Config | None = None) -> Starlette:
         file_permissions=config.file_perms,
     )
     store.prepare()
-    locker = _locker(config, store)
-    uploads = Uploads(store, locker, _rules(config))
+    return store
 
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            stack.callback(store.close)
-            if isinstance(locker, FileLocker):
-                await locker.start()
-                stack.push_async_callback(locker.aclose)
-            async with anyio.create_task_group() as tasks:
-                endpoint.has_lifespan = True
-                tasks.start_soon(_sweep_forever, uploads, config.sweep_interval)
-                yield
-                tasks.cancel_scope.cancel()
 
-    endpoint = TusEndpoint(
-        uploads,
-        config.base_path,
-        Proxies(tuple(ip_network(each) for each in config.trusted_proxies) if config.behind_proxy else ()),
-        Patience(config.stall_timeout, config.network_timeout),
-    )
-    app = Application(
-        endpoint,
-        None if config.disable_cors else _cors(config),
-        lifespan=lifespan,
-        exception_handlers={HTTPException: _answer_error},
-    )
-    app.state.uploads = uploads
-    return app
+def _operations(config: Config, uploads: Uploads, store: DiskStore, metrics: Metrics | None) -> dict[str, ASGIApp]:
+    """What those ask who run the server, by path."""
+    apps: dict[str, ASGIApp] = {
+        "/healthz": health.alive(),
+        "/readyz": health.ready(health.Probe(health.in_thread(store.prepare)), lambda: uploads.is_stopping),
+    }
+    if metrics is not None:
+        apps[config.metrics_path] = health.metrics(metrics.expose)
+    return apps
 
 
 def _locker(config: Config, store: DiskStore) -> Locker:
@@ -111,11 +141,11 @@ async def _sweep_forever(uploads: Uploads, interval_seconds: float) -> None:
         try:
             removed = await uploads.sweep()
             if removed:
-                log.info("Swept removed=%d", removed)
+                event(log, "Swept", removed=removed)
         except TusError as error:
-            log.warning("SweepFailed reason=%s", error.message)
-        except Exception:
-            log.exception("SweepFailed")  # requests go on without it
+            event(log, "SweepFailed", level=logging.WARNING, reason=error.message)
+        except Exception as error:
+            event(log, "SweepFailed", level=logging.ERROR, error=error)  # requests go on without it
         await anyio.sleep(interval_seconds)
 
 

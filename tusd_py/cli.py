@@ -1,36 +1,59 @@
 """The command `tusd-py`: serves, or prints settings, help or version.
 
-It turns settings into an app and a server and says when it is ready. What the settings are is left to `config`, what
-is printed about them to `reference`, and how HTTP is spoken to `app` and `server`.
+It turns settings into an app and a server, or into workers and their supervisor, and says when it is ready. What the
+settings are is left to `config`, what is printed about them to `reference`, and how HTTP is spoken to `app` and
+`server`.
 """
 
 from __future__ import annotations
 
 import difflib
+import gc
+import logging
+import math
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
 
 from tusd_py import __version__
-from tusd_py.config import SETTINGS, Config, load
+from tusd_py.config import SETTINGS, Config, environment, from_texts, load, to_texts
 from tusd_py.config.reference import config_file, help_text
 from tusd_py.config.sources import read_arguments
 from tusd_py.errors import ConfigError
+from tusd_py.logs import event
+
+if TYPE_CHECKING:
+    from tusd_py.server.bounds import Bounds
+    from tusd_py.server.lifeline import Lifeline
+    from tusd_py.server.supervise import Settings
+
+# Not for users: with the descriptor of a lifeline, this is how a supervisor starts a worker.
+WORKER = "worker"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 2 for a wrong setting, else what serving returned."""
+    is_program = argv is None
     argv = sys.argv[1:] if argv is None else argv
     try:
-        return _run(argv)
+        if len(argv) == 2 and argv[0] == WORKER and argv[1].isdigit():
+            return _work(int(argv[1]))
+        return _run(argv, _own_command() if is_program else None)
     except ConfigError as error:
         message = " ".join(str(error).splitlines())
         sys.stderr.write(f"tusd-py: error: {message}\n")
         return 2
 
 
-def _run(argv: Sequence[str]) -> int:
+def _own_command() -> list[str]:
+    """How this process was started, without the words that are the user's: the interpreter's flags belong to it."""
+    return [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv[1:])]]
+
+
+def _run(argv: Sequence[str], command: Sequence[str] | None) -> int:
     arguments = read_arguments(argv, SETTINGS)
     if arguments.is_help_wanted:
         return _print(help_text(shutil.get_terminal_size().columns))
@@ -40,7 +63,12 @@ def _run(argv: Sequence[str]) -> int:
     loaded = load(argv)
     if is_config_wanted:
         return _print(config_file(loaded))
-    return _serve(loaded.config)
+    config = loaded.config
+    if config.workers == 1 or (config.workers == 0 and config.locker == "memory"):
+        if command and not environment.is_tuned():
+            os.execve(command[0], [*command, *argv], environment.serving_environment())  # noqa: S606  # ourselves
+        return _serve(config)
+    return _supervise(config, argv, command or [sys.executable, "-m", "tusd_py"])
 
 
 def _is_config_wanted(words: Sequence[str]) -> bool:
@@ -67,14 +95,31 @@ def _print(text: str) -> int:
     return 0
 
 
-def _serve(config: Config) -> int:
+def _serve(config: Config, lifeline: Lifeline | None = None) -> int:
     # Imported here: help and settings are printed without loading a server.
     from tusd_py import logs  # noqa: PLC0415
     from tusd_py.app import create_app  # noqa: PLC0415
+    from tusd_py.server import notify  # noqa: PLC0415
+    from tusd_py.server.cores import count_cores  # noqa: PLC0415
     from tusd_py.server.serve import ServeOptions, serve  # noqa: PLC0415
 
-    logs.configure(is_verbose=config.verbose)
-    app = create_app(config)
+    logs.configure(is_verbose=config.verbose, form=config.log_format)
+    if lifeline is None:
+        app = create_app(config)
+    else:
+        app = create_app(config, slot=lifeline.orders.slot, shared_folder=lifeline.orders.folder)
+    announce = announcement(config)
+    notify_address = environment.notify_address()
+
+    def say_ready(url: str) -> None:
+        announce(url)
+        notify.tell(notify_address, notify.READY)
+
+    def stop() -> None:
+        if lifeline is None:
+            notify.tell(notify_address, notify.STOPPING)
+        app.state.uploads.stop()
+
     options = ServeOptions(
         host=config.host,
         port=config.port,
@@ -83,11 +128,108 @@ def _serve(config: Config) -> int:
         tls_key=config.tls_key,
         tls_mode=config.tls_mode,
         base_path=config.base_path,
-        max_header_bytes=config.max_header_size,
         shutdown_timeout_seconds=config.shutdown_timeout,
-        announce=announcement(config),
+        bounds=_bounds(config, workers=1 if lifeline is None else config.workers or count_cores()),
+        counter=app.state.metrics,
+        announce=say_ready if lifeline is None else None,
     )
-    return serve(app, options, on_stop=app.state.uploads.stop)
+    _calm_collector()
+    return serve(app, options, on_stop=stop, lifeline=lifeline)
+
+
+def _calm_collector() -> None:
+    """What is here now stays, and requests leave few circles: looking for them all the time costs a twentieth."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+def _bounds(config: Config, workers: int) -> Bounds:
+    """The share of one of `workers`; connections spread evenly, but not exactly."""
+    from tusd_py.server.bounds import Bounds, allow_open_files  # noqa: PLC0415
+
+    connections = math.ceil(config.max_connections / workers)
+    has_files_for = allow_open_files(connections)
+    if has_files_for < connections:
+        event(
+            logging.getLogger("tusd_py.server"),
+            "FewOpenFiles",
+            level=logging.WARNING,
+            connections=has_files_for * workers,
+            advice="fewer than max-connections: raise the limit of open files (ulimit -n) to twice that per worker",
+        )
+    per_address = config.max_connections_per_address or max(config.max_connections // 2, 1)
+    return Bounds(
+        head_seconds=config.header_timeout,
+        keep_alive_seconds=config.keep_alive_timeout,
+        write_seconds=config.write_timeout,
+        answer_seconds=config.answer_timeout,
+        max_header_bytes=config.max_header_size,
+        max_requests=config.max_requests,
+        max_connections=has_files_for,
+        max_connections_per_address=math.ceil(per_address / workers),
+        trusted=tuple(ip_network(each) for each in config.trusted_proxies) if config.behind_proxy else (),
+    )
+
+
+def _work(descriptor: int) -> int:
+    """Serve as one of several, as the supervisor at the other end of `descriptor` orders."""
+    import faulthandler  # noqa: PLC0415
+
+    from tusd_py.server.lifeline import Lifeline  # noqa: PLC0415
+
+    try:
+        lifeline = Lifeline(descriptor)
+    except (OSError, ValueError):
+        raise ConfigError(f"{WORKER!r} is not for you: it is how tusd-py starts its own workers") from None
+    faulthandler.enable()  # if we hang, the supervisor sends SIGABRT
+    try:
+        return _serve(from_texts(lifeline.orders.settings), lifeline)
+    except ConfigError as error:
+        return lifeline.refuse(str(error), 2)
+    finally:
+        if lifeline.is_orphan:
+            shutil.rmtree(lifeline.orders.folder, ignore_errors=True)
+
+
+def _supervise(config: Config, argv: Sequence[str], command: Sequence[str]) -> int:
+    from tusd_py import logs  # noqa: PLC0415
+    from tusd_py.server.cores import count_cores  # noqa: PLC0415
+    from tusd_py.server.supervise import Plan, supervise  # noqa: PLC0415
+
+    logs.configure(is_verbose=config.verbose, form=config.log_format)
+    announce = announcement(config)
+    plan = Plan(
+        command=[*command, WORKER],
+        environment=environment.serving_environment(),
+        count=config.workers or count_cores(),
+        host=config.host,
+        port=config.port,
+        unix_sock=config.unix_sock,
+        settings=_settings(config),
+        reload=lambda: _reload(config, argv),
+        announce=lambda listeners: announce(listeners.url(config.base_path, is_tls=bool(config.tls_certificate))),
+        notify_address=environment.notify_address(),
+    )
+    return supervise(plan)
+
+
+def _settings(config: Config) -> Settings:
+    from tusd_py.server.supervise import Settings  # noqa: PLC0415
+
+    return Settings(to_texts(config), config.shutdown_timeout)
+
+
+def _reload(old: Config, argv: Sequence[str]) -> Settings:
+    """The settings as they are now. Raises ConfigError, also for a change that new workers cannot make."""
+    new = load(argv).config
+    for name in ("host", "port", "unix_sock", "workers"):
+        if getattr(new, name) != getattr(old, name):
+            flag = SETTINGS[name].flag
+            raise ConfigError(f"{flag} was changed, which needs a restart: it is read only once")
+    if new.locker == "memory":
+        raise ConfigError("--locker memory is for one process, and there is a supervisor; it needs a restart")
+    return _settings(new)
 
 
 def announcement(config: Config) -> Callable[[str], None]:

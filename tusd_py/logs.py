@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import select
 import stat
 import sys
@@ -39,8 +38,8 @@ LONGEST_VALUE = 256
 LONGEST_LINE = 1000
 """Beyond this each value is cut to `LONGEST_VALUE`."""
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_PREFIX = secrets.token_hex(5)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+_PREFIX = os.urandom(5).hex()
 _NUMBERS = count(1)
 
 # What is clear without quotes: visible ASCII but for the signs that a line is made of.
@@ -48,10 +47,10 @@ _BARE = re.compile(r"[!#-<>-\[\]-~]{0,256}").fullmatch
 _encode = json.JSONEncoder(ensure_ascii=True).encode
 
 
-def choose_request_id(given: bytes | None) -> str:
+def choose_request_id(given: str | None) -> str:
     """The value of X-Request-ID if it is a good one, else an id that no other request of any process has."""
     if given is not None and _REQUEST_ID.fullmatch(given):
-        return given.decode("ascii")
+        return given
     return f"{_PREFIX}-{next(_NUMBERS):x}"
 
 
@@ -132,8 +131,11 @@ class Event:
         return self.name + _pairs(self.fields)
 
 
-def configure(*, is_verbose: bool, form: Format = "text") -> None:
-    """Show this package's events (`is_verbose`), or only warnings and errors. For the command, not for embedders."""
+def configure(*, is_verbose: bool, form: str = "text") -> None:
+    """Show this package's events (`is_verbose`), or only warnings and errors. `form`: text or json.
+
+    For the command, not for embedders.
+    """
     global _output  # noqa: PLW0603  # the process has one standard error
     descriptor = os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else 2  # a closed 2 will be something else
     _output = _Output(descriptor, form)
@@ -297,7 +299,7 @@ def _trace(error: BaseException) -> str:
 class _Output:
     """One write a line, which the kernel does not mix with those of other processes, and which never waits."""
 
-    def __init__(self, descriptor: int, form: Format) -> None:
+    def __init__(self, descriptor: int, form: str) -> None:
         self.request_line = _JSON_REQUEST if form == "json" else _TEXT_REQUEST
         self._form = _json_line if form == "json" else _text_line
         self._dropped = 0

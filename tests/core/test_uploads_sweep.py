@@ -103,7 +103,7 @@ async def test_F27_an_append_that_came_first_wins(scene: Scene) -> None:
     scene.age(made.id, EXPIRE_SECONDS + 1)
     stale = await scene.store.read(made.id)
     scene.age(made.id, 0)
-    assert await scene.uploads._sweep_one(stale) == 0
+    assert await scene.uploads._upkeep._sweep_one(stale) == 0
     assert scene.ids() == {made.id}
 
 

@@ -59,7 +59,7 @@ class UploadServer:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TUSD_PY_")}
         with self._log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [*self._command, "--port", str(self.port)],
+                [*self._command, "--port", str(self.port), "--workers", "1"],  # what is killed is what serves
                 cwd=self._cwd,
                 env=environment,
                 stdout=subprocess.PIPE,

@@ -54,7 +54,7 @@ class Server:
     def start(self) -> None:
         """Returns when the server listens."""
         command = [*self._wrapper, sys.executable, "-m", "tusd_py", "--upload-dir", str(self.directory)]
-        command += ["--port", str(self.port), *self._flags]
+        command += ["--port", str(self.port), "--workers", "1", *self._flags]  # what is killed is what serves
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TUSD_PY_")}
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log)

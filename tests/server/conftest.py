@@ -23,6 +23,7 @@ from typing import Any, cast
 import pytest
 import uvloop
 
+from tusd_py.server.bounds import Bounds
 from tusd_py.server.protocol import TusProtocol
 from tusd_py.server.serve import ServeOptions, Server
 
@@ -275,8 +276,8 @@ def options(**changes: Any) -> ServeOptions:
         "tls_key": "",
         "tls_mode": "tls12",
         "base_path": "/files/",
-        "max_header_bytes": 16 * 1024,
         "shutdown_timeout_seconds": 5.0,
+        "bounds": Bounds(max_header_bytes=16 * 1024),
     }
     return ServeOptions(**values | changes)
 

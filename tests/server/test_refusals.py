@@ -260,42 +260,6 @@ def test_nothing_after_connection_close_is_a_request(start: Start) -> None:
     assert app.began.qsize() == 1
 
 
-@pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"])
-def test_head_that_does_not_come_to_an_end(start: Start, monkeypatch: pytest.MonkeyPatch, before: bytes) -> None:
-    monkeypatch.setattr(TusProtocol, "head_seconds", 0.2)
-    server = start(Recorder())
-    with server.connect() as connection:
-        connection.sendall(before)
-        if before:
-            assert read_answer(connection)[0] == 200
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
-        assert_refusal(connection.recv(65536), 408, b"ERR_REQUEST_TIMEOUT")
-        assert connection.recv(1) == b""
-
-
-@pytest.mark.parametrize("silence", [b"", b"\r\n"])
-def test_connection_without_a_request_is_closed(start: Start, monkeypatch: pytest.MonkeyPatch, silence: bytes) -> None:
-    monkeypatch.setattr(TusProtocol, "head_seconds", 0.2)
-    assert start(Recorder()).ask(silence) == b""
-
-
-def test_slow_body_is_no_slow_head(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time limits for the body are the application's; a next head waits while a response is under way."""
-    monkeypatch.setattr(TusProtocol, "head_seconds", 0.3)
-    has_waited = asyncio.Event()
-
-    async def outlast(seen: Seen, receive: Any, send: Any) -> None:
-        asyncio.get_running_loop().call_later(0.7, has_waited.set)
-        await has_waited.wait()
-
-    server = start(Recorder(outlast))
-    with server.connect() as connection:
-        connection.sendall(HEAD + b"Content-Length: 5\r\n\r\nhello" + b"GET / HTTP")
-        assert read_answer(connection)[0] == 200
-        connection.sendall(b"/1.1\r\nHost: h\r\n\r\n")
-        assert read_answer(connection)[0] == 200
-
-
 def test_half_a_head_and_then_nothing(start: Start) -> None:
     app = Recorder()
     server = start(app)

@@ -73,7 +73,7 @@ class Program:
 
     def __init__(self, loop: str, **changes: Any) -> None:
         chosen = options(**changes)
-        names = [name for name in chosen.__slots__ if name != "announce"]
+        names = [name for name in chosen.__slots__ if name not in ("announce", "bounds", "counter")]
         given = {name: getattr(chosen, name) for name in names} | {"loop": loop}
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", PROGRAM, json.dumps(given)],

@@ -275,9 +275,10 @@ class Regex(Text):
 
 
 class UrlPath(Text):
-    """The path of a URL, kept with one slash at each end."""
+    """The path of a URL; that of a folder is kept with a slash at its end, that of a page without."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_folder: bool = True) -> None:
+        self._end = "/" if is_folder else ""
         allowed = "a path such as / or /files/: begins with /, no empty segment, no '.' or '..', "
         super().__init__(allowed + "letters, digits and -._~!$&'()*+,;=:@ only", "PATH")
 
@@ -293,7 +294,7 @@ class UrlPath(Text):
                 raise ValueError("empty segment")
             if segment in {".", ".."} or not re.fullmatch(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+", segment):
                 raise ValueError(f"segment {segment!r}")
-        return f"/{inner}/" if inner else "/"
+        return f"/{inner}{self._end}" if inner else "/"
 
 
 class Permission(Kind):

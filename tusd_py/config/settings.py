@@ -1,7 +1,7 @@
 """Every setting: its name, default and help, and what values work together.
 
 `Config` may be made in Python, where it checks itself, or by `load` from flags > environment > file > defaults.
-Only this module reads the environment, and only `app` and `cli` read a Config: they hand plain values on.
+Only this folder reads the environment, and only `app` and `cli` read a Config: they hand plain values on.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ from tusd_py.config.sources import (
 )
 from tusd_py.errors import ConfigError
 
-LISTENING, PROTOCOL, CORS, DISK, LOCKS, TIMEOUTS, LOGGING = (
-    "Listening", "Protocol", "CORS (browsers on other sites)", "Disk", "Locks", "Timeouts and bounds", "Logging",
+LISTENING, WORKERS, PROTOCOL, CORS, DISK, LOCKS, TIMEOUTS, LOGGING = (
+    "Listening", "Workers", "Protocol", "CORS (browsers on other sites)", "Disk", "Locks", "Timeouts and bounds",
+    "Logs and metrics",
 )  # fmt: skip
 
 SWITCH = Switch()
@@ -93,6 +94,16 @@ class Config:
         "tls12", Choice("tls12", "tls12-strong", "tls13"), LISTENING,
         "Oldest TLS that is spoken. tls12: 1.2 and newer; tls12-strong: of 1.2 only ciphers with forward secrecy and"
         " authenticated encryption; tls13: 1.3 only.",
+    )  # fmt: skip
+
+    workers: int = setting(
+        0, Number(0, 1024), WORKERS,
+        "Processes that serve. 0: one for each core that this process may use; more gain nothing. Each takes 40 MiB,"
+        " and 100 while it receives a hundred uploads. A supervisor of 20 MiB beside them replaces one that dies or"
+        " hangs, and on SIGHUP all of them one after the other, with settings and certificates read anew and no request"
+        " lost."
+        " 1: one process and no supervisor; for containers that are started again when they end, for debuggers, and"
+        " where memory is scarce.",
     )  # fmt: skip
 
     max_size: int = setting(
@@ -174,7 +185,7 @@ class Config:
     locker: str = setting(
         "file", Choice("file", "memory"), LOCKS,
         "How two requests are kept from changing one upload at once. file: any number of processes may serve one"
-        " directory. memory: for one process, and never more.",
+        " directory. memory: for one process and never more, so that workers is then 1.",
     )  # fmt: skip
     acquire_lock_timeout: float = setting(
         20.0, Duration(may_be_zero=True), LOCKS,
@@ -191,6 +202,59 @@ class Config:
         60.0, Duration(may_be_zero=False), TIMEOUTS,
         "Longest silence of a client in the middle of a body. Then the request ends; its bytes are kept.",
     )  # fmt: skip
+    least_rate: int = setting(
+        64, Size(), TIMEOUTS,
+        "Fewest bytes a second of a body, judged over each network-timeout; below it the request ends, its bytes are"
+        " kept. 64: whoever holds 2,000 uploads open for nothing must send 128 KB/s for it, and the slowest of modems"
+        " still passes. 0: no limit.",
+        differs="tusd: no such setting; one byte in each network-timeout holds an upload for ever.",
+    )  # fmt: skip
+    header_timeout: float = setting(
+        30.0, Duration(may_be_zero=False), TIMEOUTS,
+        "Longest time for the head of a request, and for the first one after connecting. 2,000 connections that send no"
+        " more than a line hold about 20 MiB for 30 s, and then nothing.",
+        differs="tusd: no such setting; it waits for a head as long as for a body, a minute.",
+    )  # fmt: skip
+    keep_alive_timeout: float = setting(
+        75.0, Duration(may_be_zero=False), TIMEOUTS,
+        "How long a connection may wait for its next request. Longer than the 60 s of nginx and the big load balancers,"
+        " so that they close first and never send a request into a connection that is being closed.",
+    )  # fmt: skip
+    write_timeout: float = setting(
+        60.0, Duration(may_be_zero=False), TIMEOUTS,
+        "How long a client may take no byte of its answer. Then the connection is cut. What it holds until then is the"
+        " kernel's send buffer (up to 4 MiB) and 256 KiB here.",
+        differs="tusd: no such setting; network-timeout bounds a whole answer, also a long download that goes well.",
+    )  # fmt: skip
+    answer_timeout: float = setting(
+        300.0, Duration(may_be_zero=False), TIMEOUTS,
+        "Longest time from the end of a body to its answer. A storage that takes longer goes on, and the upload stays"
+        " locked meanwhile, but its client is told 503 and asks for the offset later. 5 minutes: 100 GB of partial"
+        " uploads joined at 350 MB/s.",
+        differs="tusd: no such setting; the connection of a client that waits for a slow storage is dropped.",
+    )  # fmt: skip
+    max_connections: int = setting(
+        16_384, Number(1, 1_000_000), TIMEOUTS,
+        "Most connections at once, over all workers; more are answered 503 and closed. An idle one costs about 8 KiB,"
+        " one in mid-upload 30 KiB and two open files: 16,384 uploads at once are about 500 MiB and 32,768 files.",
+        differs="tusd: no limit but that of open files, at which it stops to answer anybody.",
+    )  # fmt: skip
+    max_connections_per_address: int = setting(
+        0, Number(0, 1_000_000), TIMEOUTS,
+        "Most connections at once from one address (of IPv6: one /64 network). 0: half of max-connections, so that no"
+        " single client can take them all. Trusted proxies and unix sockets are not counted.",
+        differs="tusd: no such setting.",
+    )  # fmt: skip
+    max_requests: int = setting(
+        10_000, Number(1, 2**31 - 1), TIMEOUTS,
+        "Most requests on one connection; the answer to the last one closes it. A new connection costs 0.1 ms, a"
+        " hundredth of a microsecond for each of 10,000 requests, and lets new workers get their share.",
+    )  # fmt: skip
+    max_unwanted_body: int = setting(
+        65_536, Size(), TIMEOUTS,
+        "Longest body of a request that needs none, such as HEAD or DELETE: some clients send a few bytes. Longer ones"
+        " are refused with 413 before they are read. 64 KiB is what the kernel has taken from the network anyway.",
+    )  # fmt: skip
     shutdown_timeout: float = setting(
         10.0, Duration(may_be_zero=True), TIMEOUTS,
         "How long running requests may take to end after SIGTERM or Ctrl-C. Their bytes are kept either way.",
@@ -205,6 +269,19 @@ class Config:
     verbose: bool = setting(
         True, SWITCH, LOGGING, "Log one line for each event. Errors are logged in any case.",
     )  # fmt: skip
+    log_format: str = setting(
+        "text", Choice("text", "json"), LOGGING,
+        "How log lines look: text for people, json for programs, one object a line.",
+    )  # fmt: skip
+    expose_metrics: bool = setting(
+        True, SWITCH, LOGGING,
+        "Count what happens and show it to Prometheus at metrics-path, for all workers together. Costs about 2 of the"
+        " 100 microseconds of a small request.",
+    )  # fmt: skip
+    metrics_path: str = setting(
+        "/metrics", UrlPath(is_folder=False), LOGGING,
+        "URL path of the metrics.",
+    )  # fmt: skip
     show_startup_logs: bool = setting(
         True, SWITCH, LOGGING,
         "Print where uploads go and how to stop. The first line, with the URL, is printed in any case: other programs"
@@ -218,6 +295,8 @@ class Config:
             raise ConfigError(f"--tls-certificate {self.tls_certificate!r} needs --tls-key; set both, or neither")
         if self.tls_key and not self.tls_certificate:
             raise ConfigError(f"--tls-key {self.tls_key!r} needs --tls-certificate; set both, or neither")
+        if self.locker == "memory" and self.workers > 1:
+            raise ConfigError(f"--locker memory is for one process; use --locker file for --workers {self.workers}")
 
 
 SETTINGS: dict[str, Setting] = settings_of(Config)
@@ -229,6 +308,15 @@ class Loaded:
 
     config: Config
     sources: dict[str, str]
+
+
+def to_texts(config: Config) -> dict[str, str]:
+    """Every setting as text, for another process; `from_texts` makes the same Config of it."""
+    return {name: each.kind.write(getattr(config, name)) for name, each in SETTINGS.items()}
+
+
+def from_texts(texts: Mapping[str, str]) -> Config:
+    return Config(**{name: SETTINGS[name].read(text, f"setting {name}") for name, text in texts.items()})
 
 
 def load(argv: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Loaded:

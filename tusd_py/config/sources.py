@@ -29,8 +29,8 @@ TUSD_FLAGS = """
     hooks-http-backoff hooks-http-timeout hooks-http-size-limit hooks-http-skip-verify hooks-grpc hooks-grpc-retry
     hooks-grpc-backoff hooks-grpc-secure hooks-grpc-server-tls-certificate hooks-grpc-client-tls-certificate
     hooks-grpc-client-tls-key hooks-grpc-forward-headers hooks-plugin
-    expose-metrics metrics-path expose-pprof pprof-path pprof-block-profile-rate pprof-mutex-profile-rate
-    show-greeting log-format request-completion-timeout
+    expose-pprof pprof-path pprof-block-profile-rate pprof-mutex-profile-rate
+    show-greeting request-completion-timeout
 """
 
 # What Kubernetes puts into every pod beside a Service named tusd-py or tusd-py-something; the worst of them,

@@ -11,6 +11,7 @@ many are there". So a socket can fill the store's own memory, and any server can
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum
 from typing import Protocol
@@ -242,15 +243,15 @@ class Body:
         if self._hasher is not None:
             self._hasher.update(self._window[:count])
         self._is_in_sink = True
+        given_at = time.monotonic()
         pause = self._sink.filled(count)
+        self._watch.heard(self.received, given_at)
         if pause is not None:
             return self._wait_for_store(pause)
         self._is_in_sink = False
-        self._watch.heard(self.received)
         return None
 
     async def _wait_for_store(self, pause: Awaitable[None]) -> None:
-        self._watch.heard(self.received)
         self._watch.suspend()
         await pause
         self._is_in_sink = False

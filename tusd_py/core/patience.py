@@ -77,9 +77,10 @@ class Watch:
         self._announce()
         self._cancel()
 
-    def heard(self, received: int) -> None:
-        """Something came; `received` bytes in all."""
-        self._heard_at = time.monotonic()
+    def heard(self, received: int, given_at: float) -> None:
+        """Something came, `received` bytes in all; the store had it from `given_at` until now."""
+        self._heard_at = now = time.monotonic()
+        self.client_seconds -= now - given_at
         self._received = received
         if self._activity is not None:
             self._announce()

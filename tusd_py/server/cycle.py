@@ -26,10 +26,7 @@ class Connection(Protocol):
 
     transport: asyncio.Transport
     flow: Any
-
-    def may_read(self) -> bool:
-        """Whether reading on would bring bytes of the cycle that runs, not those of a next one."""
-        ...
+    pipeline: Any  # while there is one, reading on would bring bytes of a next request
 
     def date_line(self) -> bytes: ...
 
@@ -174,7 +171,7 @@ class TusCycle:
     async def _wait(self) -> None:
         self._flush()
         connection = self._connection
-        if self._is_open() and connection.may_read():
+        if self._is_open() and not connection.pipeline:
             connection.flow.resume_reading()
         if self._event is None:
             self._event = asyncio.Event()

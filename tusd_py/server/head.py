@@ -85,7 +85,8 @@ def check_head(version: str, headers: Headers) -> Framing:
         elif name == b"expect":
             expects_continue = expects_continue or value.lower() == b"100-continue"
     _check_host(version, found.get(b"host"))
-    return Framing(_body_length(version, found), expects_continue)
+    # RFC 9110 10.1.1: whoever speaks 1.0 does not know the interim answer.
+    return Framing(_body_length(version, found), expects_continue and version == "1.1")
 
 
 def _check_host(version: str, host: bytes | None) -> None:

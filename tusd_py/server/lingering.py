@@ -1,11 +1,16 @@
-"""After an early last answer: read and drop what the client still sends, so that it can read the answer.
+"""The end of a connection, gentle and not.
 
-Closing at once would make the kernel send a RST, which destroys the answer in the client's buffer (RFC 9112 9.6).
+After an early last answer: read and drop what the client still sends, so that it can read the answer. Closing at once
+would make the kernel send a RST, which destroys the answer in the client's buffer (RFC 9112 9.6). Where nobody reads
+the answer, a RST it is: otherwise the kernel would go on offering megabytes of it for minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 
 
 class Lingering:
@@ -47,3 +52,10 @@ class Lingering:
             return
         pause_seconds = max(min(silent_at, self._until) - now, 0.05)
         self._timer = self._loop.call_later(pause_seconds, self._watch)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End the connection now, and drop what the client has not taken."""
+    with contextlib.suppress(OSError, AttributeError):  # closed already, or a transport without a socket
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

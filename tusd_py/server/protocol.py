@@ -10,28 +10,26 @@ Read against uvicorn 0.34.0 and 0.54.0, from which it needs the names listed in 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import socket
 import threading
 from collections import deque
-from collections.abc import Callable
 from typing import Any, ClassVar
-from urllib.parse import unquote
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from tusd_py.core.body import Sink
-from tusd_py.errors import RequestError
+from tusd_py.errors import RequestError, TusError
+from tusd_py.server.bounds import Admission, Bounds, answer_is_late, too_many_connections
 from tusd_py.server.cycle import TusCycle
 from tusd_py.server.deadline import Deadline
 from tusd_py.server.head import bad_request, head_timed_out
 from tusd_py.server.lane import Lane
-from tusd_py.server.lingering import Lingering
+from tusd_py.server.lingering import Lingering, reset
 from tusd_py.server.parser import Request, RequestParser
-from tusd_py.server.response import refusal
+from tusd_py.server.rescue import undelivered
+from tusd_py.server.response import header_lines, refusal
+from tusd_py.server.scope import Peers
 
 # Requests that may wait behind the one being answered. The parser cannot be paused between two of them, and each is
 # some thirty times larger in memory than on the wire.
@@ -55,12 +53,12 @@ class _Scratch(threading.local):
 
 
 _scratch = _Scratch()
+_BOUNDS = Bounds()
 
 
 class TusProtocol(asyncio.BufferedProtocol):
     """One connection. `_running` is the cycle whose application runs or ran last; `cycle` is the one being received."""
 
-    head_seconds: ClassVar[float] = 30.0
     linger_silence_seconds: ClassVar[float] = 2.0
     linger_seconds: ClassVar[float] = 30.0
 
@@ -71,7 +69,8 @@ class TusProtocol(asyncio.BufferedProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        max_header_bytes: int = 64 * 1024,
+        bounds: Bounds = _BOUNDS,
+        admission: Admission | None = None,
     ) -> None:
         if not config.loaded:
             config.load()
@@ -82,10 +81,12 @@ class TusProtocol(asyncio.BufferedProtocol):
         self.cycle: TusCycle | None = None
         self.transport: asyncio.Transport
         self.flow: FlowControl
-        self._root_path: str = config.root_path
-        self._asgi = {"version": config.asgi_version, "spec_version": "2.3"}
+        self._config = config
         self._app_state = app_state
-        self._keep_alive_seconds: float = config.timeout_keep_alive
+        self._bounds = bounds
+        self._admission = admission
+        self._requests = 0
+        self._unwritten_bytes = 0  # when the client was last seen to take none
         self._scratch = _scratch
         self._deadline = Deadline(self.loop, self._is_late)
         self._running: TusCycle | None = None
@@ -94,9 +95,9 @@ class TusProtocol(asyncio.BufferedProtocol):
         self._is_deaf = False  # what still arrives is dropped
         self._has_eof = False
         self._is_stopping = False
-        self._refusal: RequestError | None = None  # waits for the responses before it
+        self._refusal: TusError | None = None  # waits for the responses before it
         self._lingering: Lingering | None = None
-        self._parser = RequestParser(self, max_header_bytes)
+        self._parser = RequestParser(self, bounds.max_header_bytes)
 
     # The connection.
 
@@ -104,10 +105,24 @@ class TusProtocol(asyncio.BufferedProtocol):
         self.transport = transport
         self.flow = FlowControl(transport)
         self.client = get_remote_addr(transport)
-        self._server = get_local_addr(transport)
-        self._scheme = "https" if is_ssl(transport) else "http"
+        self._host = self.client[0] if self.client else None
+        self._is_secure = is_ssl(transport)
+        self._peers = Peers(
+            server=get_local_addr(transport),
+            client=self.client,
+            scheme="https" if self._is_secure else "http",
+            root_path=self._config.root_path,
+            asgi_version=self._config.asgi_version,
+            state=self._app_state,
+        )
         self.server_state.connections.add(self)
-        self._await_head()
+        problem = self._admission.enter(self._host) if self._admission is not None else None
+        if problem is None:
+            self._await_head()
+        else:  # and no lingering, which would be another connection too many
+            self._is_deaf = True
+            transport.write(refusal(too_many_connections(problem), self.date_line()))
+            transport.close()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._lane is not None:
@@ -130,13 +145,13 @@ class TusProtocol(asyncio.BufferedProtocol):
         except RequestError as error:
             self._refuse(error)
         else:
-            if self._parser.is_in_head or not (self._parser.is_in_body or self._is_busy()):
+            if not (self._parser.is_in_body or self._is_busy()):
                 self._await_head()
 
     def eof_received(self) -> bool:
         """Keep our side open while an answer is owed: the client may have closed only its own."""
         if self._parser.is_in_body and not self._is_deaf:
-            if self._scheme == "https":
+            if self._is_secure:
                 self._rescue()
             self._last_one().cut()
             self._wake_lane()
@@ -144,7 +159,7 @@ class TusProtocol(asyncio.BufferedProtocol):
         if self._lingering is not None or not self._is_busy():
             return False
         self._last_one().is_last = True
-        return self._scheme != "https"  # TLS cannot be half closed
+        return not self._is_secure  # TLS cannot be half closed
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._parser.is_in_body and not self._is_deaf:
@@ -159,51 +174,44 @@ class TusProtocol(asyncio.BufferedProtocol):
         self._wake_lane()
         self.pipeline.clear()
         self.server_state.connections.discard(self)
+        if self._admission is not None:
+            self._admission.leave(self._host)
         self.flow.resume_writing()
         self.transport.close()
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
+        self._await_reader()
 
     def resume_writing(self) -> None:
         self.flow.resume_writing()
+        self._deadline.clear()
 
     def _rescue(self) -> None:
-        """Take what lies between the kernel and us (failures F10).
-
-        A failed write ends the connection without reading what the kernel holds; under TLS a RST, or an end of input
-        that meets a small buffer, ends it without what was received and, because reading was paused, not yet decrypted.
-        """
         self.flow.read_paused = True  # so that nothing touches the transport any more
-        tls = self.transport.get_extra_info("ssl_object")
-        with contextlib.suppress(OSError):  # nothing left, or nothing to read from; ssl.SSLError is one
-            if tls is not None:
-                self._read_all(lambda: tls.read(HIGH_WATER_LIMIT))
-                return
-            descriptor = os.dup(self.transport.get_extra_info("socket").fileno())
-            with socket.socket(fileno=descriptor) as connection:
-                connection.setblocking(False)
-                self._read_all(lambda: connection.recv(HIGH_WATER_LIMIT))
-
-    def _read_all(self, read: Callable[[], bytes]) -> None:
-        while not self._is_deaf and (data := read()):
+        for data in undelivered(self.transport):
             if self._lane is None:
                 self._received(data)
             else:
                 self._lane.rescue(data, self._last_one())
+            if self._is_deaf:
+                break
 
     def shutdown(self) -> None:
         """The server stops: end after the response in progress, or now. May be called repeatedly."""
         self._is_stopping = True
         if self._lingering is not None:
             self._lingering.hurry()
-        elif self._is_busy() and self._running is not None:
-            self._running.is_last = True
+        elif self._is_busy():
+            self.retire()
         else:
-            self.transport.close()
+            self._close()
 
-    def may_read(self) -> bool:
-        return not self.pipeline
+    def retire(self) -> None:
+        """End after the response in progress, or after the next one. May be called repeatedly."""
+        self._is_stopping = True
+        if self._is_busy() and self._running is not None:
+            self._running.is_last = True
 
     def _is_busy(self) -> bool:
         return self._running is not None and not self._running.response_complete
@@ -239,14 +247,15 @@ class TusProtocol(asyncio.BufferedProtocol):
     def begin(self, request: Request) -> None:
         self._deadline.clear()
         self._awaits_head = False
+        self._requests += 1
         if len(self.pipeline) >= MAX_PIPELINED:
             raise bad_request(f"more than {MAX_PIPELINED} requests without waiting for an answer")
         self.cycle = cycle = TusCycle(
             self,
-            self._scope(request),
+            self._peers.scope_of(request),
             content_length=request.framing.length,
-            expects_continue=request.framing.expects_continue and request.version == "1.1",  # RFC 9110 10.1.1
-            is_last=not request.keeps_alive,
+            expects_continue=request.framing.expects_continue,
+            is_last=not request.keeps_alive or self._requests >= self._bounds.max_requests,
         )
         cycle.scope["extensions"] = {TRAILERS_EXTENSION: {}, LANE_EXTENSION: cycle.fill}
         if self._is_busy():
@@ -254,28 +263,6 @@ class TusProtocol(asyncio.BufferedProtocol):
             self.flow.pause_reading()
         else:
             self._start(cycle)
-
-    def _scope(self, request: Request) -> dict[str, Any]:
-        target, headers = request.target, request.headers
-        if target.authority is not None:  # counts more than Host (RFC 9112 3.2.2)
-            headers = [header for header in headers if header[0] != b"host"]
-            headers.append((b"host", target.authority))
-        path = target.path.decode("ascii")
-        return {
-            "type": "http",
-            "asgi": self._asgi,
-            "http_version": request.version,
-            "server": self._server,
-            "client": self.client,
-            "scheme": self._scheme,
-            "method": request.method,
-            "root_path": self._root_path,
-            "path": self._root_path + (unquote(path) if "%" in path else path),
-            "raw_path": self._root_path.encode("ascii") + target.path,
-            "query_string": target.query,
-            "headers": headers,
-            "state": self._app_state.copy(),
-        }
 
     def add(self, piece: bytes) -> None:
         cycle = self._last_one()
@@ -289,7 +276,10 @@ class TusProtocol(asyncio.BufferedProtocol):
             trailers.append((name, value))
 
     def end(self) -> None:
-        self._last_one().end_body()
+        cycle = self._last_one()
+        cycle.end_body()
+        if cycle is self._running and not cycle.response_started:
+            self._deadline.set(self._bounds.answer_seconds)
 
     # Responses, and the end of the connection.
 
@@ -299,6 +289,8 @@ class TusProtocol(asyncio.BufferedProtocol):
         task = self.loop.create_task(cycle.run(self.app))
         self.server_state.tasks.add(task)
         task.add_done_callback(self._ended)
+        if not cycle.more_body:
+            self._deadline.set(self._bounds.answer_seconds)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.server_state.tasks.discard(task)
@@ -306,7 +298,7 @@ class TusProtocol(asyncio.BufferedProtocol):
             self._send_refusal()
 
     def date_line(self) -> bytes:
-        return _header_lines(self.server_state.default_headers)
+        return header_lines(self.server_state.default_headers)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -319,21 +311,20 @@ class TusProtocol(asyncio.BufferedProtocol):
             if is_client_sending:
                 self._linger()
             else:
-                self.transport.close()
+                self._close()
         elif self.pipeline:
             self._start(self.pipeline.pop())
         elif self._refusal is not None:
             self._send_refusal()
         else:
             self.flow.resume_reading()
-            if self._parser.is_in_head:  # the time that we needed is not the client's
-                self._awaits_head = False
+            self._awaits_head = False  # the time that we needed is not the client's
+            if self._parser.is_in_head:
                 self._await_head()
             else:
-                self._awaits_head = False
-                self._deadline.set(self._keep_alive_seconds)
+                self._deadline.set(self._bounds.keep_alive_seconds)
 
-    def _refuse(self, error: RequestError) -> None:
+    def _refuse(self, error: TusError) -> None:
         """Answer with `error` as soon as the requests before have theirs, and hear no more."""
         self._is_deaf = True
         self._deadline.clear()
@@ -373,26 +364,37 @@ class TusProtocol(asyncio.BufferedProtocol):
     def _await_head(self) -> None:
         if not self._awaits_head:
             self._awaits_head = True
-            self._deadline.set(self.head_seconds)
+            self._deadline.set(self._bounds.head_seconds)
+
+    def _await_reader(self) -> None:
+        self._unwritten_bytes = self.transport.get_write_buffer_size()
+        self._deadline.set(self._bounds.write_seconds)
+
+    def _close(self) -> None:
+        """End the connection once the client has taken what it was told; it may not take for ever."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._await_reader()
 
     def _is_late(self) -> None:
         awaits_head, self._awaits_head = self._awaits_head, False
-        if self.transport.is_closing():
-            return
-        if self._is_busy():  # a response is under way: no place for an answer, and somebody is there
-            self._await_head()
+        if self.flow.write_paused or self.transport.is_closing():
+            if self.transport.get_write_buffer_size() < self._unwritten_bytes:
+                self._await_reader()
+            else:
+                reset(self.transport)
+        elif self._is_busy():
+            self._answer_late()
         elif awaits_head and self._parser.is_in_head:
             self._refuse(head_timed_out())
         else:
-            self.transport.close()
+            self._close()
 
-
-_rendered: tuple[Any, bytes] = (None, b"")
-
-
-def _header_lines(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The server's own lines, such as Date: the same list for a second."""
-    global _rendered  # noqa: PLW0603  (one value, replaced whole)
-    if _rendered[0] is not headers:
-        _rendered = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
-    return _rendered[1]
+    def _answer_late(self) -> None:
+        """The client gets an answer; the application may take its time, and is heard by nobody."""
+        cycle = self._running
+        if cycle is not None and not cycle.response_started and not cycle.more_body:
+            self._refusal = answer_is_late(self._bounds.answer_seconds)
+            self._send_refusal()
+            self._refusal = None
+            cycle.disconnect()

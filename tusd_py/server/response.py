@@ -117,10 +117,22 @@ def refusal(error: TusError, date_line: bytes) -> bytes:
     content = failure_content(error)
     response = Response(
         error.status,
-        failure_headers(content),
+        failure_headers(content) + [(name.lower().encode(), value.encode()) for name, value in error.headers.items()],
         date_line=date_line,
         is_bodiless=False,
         speaks_chunked=True,
         must_close=True,
     )
     return response.frame(content, is_complete=True)
+
+
+_rendered: tuple[object, bytes] = (None, b"")
+
+
+def header_lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The server's own lines, such as Date, ready to send: the same list for a second."""
+    global _rendered  # noqa: PLW0603  (one value, replaced whole)
+    rendered = _rendered
+    if rendered[0] is not headers:
+        _rendered = rendered = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
+    return rendered[1]

@@ -1,7 +1,8 @@
 """Starts the server, keeps it running, and stops it so that no request is lost without an answer.
 
-Owns the order of starting and stopping, signals and exit codes. Leaves what can go wrong with addresses and
-certificates to `sockets`, the wire to `protocol`, and interrupting running bodies to whoever passes `on_stop`.
+Owns the order of starting and stopping, signals and exit codes of one process: one that serves alone, or a worker with
+a lifeline to its supervisor. Leaves what can go wrong with addresses and certificates to `sockets`, the wire to
+`protocol`, several processes to `supervise`, and interrupting running bodies to whoever passes `on_stop`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import ssl
 import sys
 import threading
@@ -19,21 +21,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
 from tusd_py.errors import ConfigError
+from tusd_py.server.bounds import Admission, Bounds, Counter
+from tusd_py.server.lifeline import BEAT, LEAVING, READY, Lifeline
 from tusd_py.server.protocol import TusProtocol
 from tusd_py.server.sockets import BACKLOG, Listeners, listen, listen_unix, tls_context
 
-# Longer than the 60 s for which nginx and the big load balancers keep an idle connection, so that they close first and
-# never send a request into a connection that we are closing.
-KEEP_ALIVE_SECONDS = 75
 # What a cancelled request may still take to make its bytes durable.
 CANCEL_GRACE_SECONDS = 5.0
-
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# How often the date is renewed, the supervisor hears from us, and connections are taken from workers that hang.
+_TICK_SECONDS = 1.0
+# How soon again, where some were found.
+_STRAY_SECONDS = 0.02
+# How often those are looked for that came while we retire.
+_RETIRE_TICK_SECONDS = 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -52,18 +57,26 @@ class ServeOptions:
     tls_key: str
     tls_mode: str
     base_path: str
-    max_header_bytes: int
     shutdown_timeout_seconds: float
+    bounds: Bounds = Bounds()
+    counter: Counter | None = None
     announce: Callable[[str], None] | None = None
 
 
-def serve(app: Any, options: ServeOptions, *, on_stop: Callable[[], None]) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code. `on_stop` is called in the loop, once, when it begins."""
-    return Server(app, options, on_stop=on_stop).serve_until_stopped()
+def serve(app: Any, options: ServeOptions, *, on_stop: Callable[[], None], lifeline: Lifeline | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. `on_stop` is called in the loop, once, when it begins.
+
+    With a `lifeline` this is a worker: it accepts on the sockets that it was given, and ends as it is told.
+    """
+    return Server(app, options, on_stop=on_stop, lifeline=lifeline).serve_until_stopped()
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with sockets of its own, no polling, and an exit code. `stop` may be called from any thread."""
+    """uvicorn's server with sockets of its own, no polling, and an exit code.
+
+    `stop` and `retire` may be called from any thread. One that retires takes no connections any more but serves those
+    it has: each to the end of its next request, and for no longer than the shutdown timeout. Then it stops.
+    """
 
     def __init__(
         self,
@@ -72,6 +85,7 @@ class Server(uvicorn.Server):
         *,
         on_stop: Callable[[], None],
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+        lifeline: Lifeline | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -84,28 +98,29 @@ class Server(uvicorn.Server):
             proxy_headers=False,
             server_header=False,
             date_header=True,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         super().__init__(config)
         self._options = options
+        self._admission = Admission(options.bounds, options.counter)
         self._on_stop = on_stop
         self._loop_factory = loop_factory or _fastest_loop()
+        self._lifeline = lifeline
         self._listeners: Listeners
+        self._others: list[socket.socket] = []
+        self._strays: set[asyncio.Task[None]] = set()
         self._tls: ssl.SSLContext | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop_wanted = asyncio.Event()
+        self._is_retiring = False
+        self._news = asyncio.Event()
 
     def serve_until_stopped(self) -> int:
         options = self._options
         try:
             if options.tls_certificate:
                 self._tls = tls_context(options.tls_certificate, options.tls_key, options.tls_mode)
-            self._listeners = (
-                listen_unix(options.unix_sock) if options.unix_sock else listen(options.host, options.port)
-            )
+            self._listeners = self._find_listeners()
         except ConfigError as error:
-            sys.stderr.write(f"tusd-py: error: {error}\n")
-            return 1
+            return self._complain(str(error))
         try:
             with asyncio.Runner(loop_factory=self._loop_factory) as runner:
                 runner.run(self.serve())
@@ -113,11 +128,32 @@ class Server(uvicorn.Server):
             self._listeners.close()
         return 1 if self.lifespan.should_exit else 0
 
+    def _find_listeners(self) -> Listeners:
+        options = self._options
+        if self._lifeline is not None:
+            own, others = self._lifeline.orders.own, self._lifeline.orders.others
+            self._others = [socket.socket(fileno=each) for each in others]
+            return Listeners([socket.socket(fileno=each) for each in own])
+        return listen_unix(options.unix_sock) if options.unix_sock else listen(options.host, options.port)
+
+    def _complain(self, message: str) -> int:
+        if self._lifeline is not None:
+            return self._lifeline.refuse(message, 1)
+        sys.stderr.write(f"tusd-py: error: {message}\n")
+        return 1
+
     def stop(self) -> None:
         self.should_exit = True
+        self._wake()
+
+    def retire(self) -> None:
+        self._is_retiring = True
+        self._wake()
+
+    def _wake(self) -> None:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: stopped already
-                self._loop.call_soon_threadsafe(self._stop_wanted.set)
+                self._loop.call_soon_threadsafe(self._news.set)
 
     # What uvicorn.Server.serve() calls, in this order.
 
@@ -128,12 +164,24 @@ class Server(uvicorn.Server):
             yield
             return
         # signal.signal, not loop.add_signal_handler: a second signal must work even if the loop hangs.
-        previous = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
+        if self._lifeline is not None:
+            self._heed_supervisor()
+            yield
+            return
+        previous = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def _heed_supervisor(self) -> None:
+        """Ctrl-C and the end of a terminal reach us too, but it is the supervisor that acts on them. Nor does a second
+        SIGTERM end us at once: systemd sends one to all, and the supervisor another."""
+        signal.signal(signal.SIGTERM, lambda *_: self.stop())
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)  # unlike SIG_IGN not inherited by programs that we start
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
@@ -144,7 +192,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: Any = None) -> None:
         await self.lifespan.startup()
         if self.lifespan.should_exit:
-            sys.stderr.write("tusd-py: error: the application could not start\n")
+            self._complain("the application could not start")
             self.should_exit = True
             return
         self._renew_date()
@@ -154,36 +202,86 @@ class Server(uvicorn.Server):
             start = loop.create_unix_server if self._options.unix_sock else loop.create_server
             self.servers.append(await start(self._connect, sock=listener, ssl=self._tls, backlog=BACKLOG))
         self.started = True
+        if self._lifeline is not None:
+            end_within_seconds = self._options.shutdown_timeout_seconds + CANCEL_GRACE_SECONDS * 2
+            self._lifeline.watch(retire=self.retire, stop=self.stop, end_within_seconds=end_within_seconds)
+            self._lifeline.say(READY)
         if self._options.announce is not None:
-            self._options.announce(self._address())
+            self._options.announce(self._listeners.url(self._options.base_path, is_tls=self._tls is not None))
 
     def _connect(self) -> TusProtocol:
         return TusProtocol(
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
-            max_header_bytes=self._options.max_header_bytes,
+            bounds=self._options.bounds,
+            admission=self._admission,
         )
 
-    def _address(self) -> str:
-        listeners = self._listeners
-        if listeners.unix_sock:
-            return f"unix:{listeners.unix_sock}"
-        host = f"[{listeners.host}]" if ":" in listeners.host else listeners.host
-        return f"{'https' if self._tls else 'http'}://{host}:{listeners.port}{self._options.base_path}"
-
     async def main_loop(self) -> None:
-        while not self.should_exit:
+        loop = asyncio.get_running_loop()
+        tick_at = 0.0
+        while not (self.should_exit or self._is_retiring):
+            if loop.time() >= tick_at:
+                tick_at = loop.time() + _TICK_SECONDS
+                self._renew_date()
+                self._tell(BEAT)
+            # Where there are some there will be more.
+            pause_seconds = _STRAY_SECONDS if self._take_strays() else tick_at - loop.time()
+            await self._wait(max(pause_seconds, 0.001))
+        self._tell(LEAVING)
+        if not self.should_exit:
+            await self._retire()
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), seconds)
+        self._news.clear()
+
+    def _tell(self, word: str) -> None:
+        if self._lifeline is not None:
+            self._lifeline.say(word)
+
+    def _take_strays(self) -> bool:
+        """Connections that nobody has taken: to a worker that hangs, or to one that died and is not replaced yet."""
+        known = len(self._strays)
+        for listener in self._others:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    connection.setblocking(False)
+                    task = asyncio.get_running_loop().create_task(self._adopt(connection))
+                    self._strays.add(task)
+                    task.add_done_callback(self._strays.discard)
+        return len(self._strays) > known
+
+    async def _adopt(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # the client has left, or speaks no TLS
+            await asyncio.get_running_loop().connect_accepted_socket(self._connect, connection, ssl=self._tls)
+
+    async def _retire(self) -> None:
+        """Who keeps connections open sends the next request without looking, so that an idle one is not closed yet."""
+        self._stop_accepting()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._options.shutdown_timeout_seconds
+        while (self.server_state.connections or self._strays) and loop.time() < end and not self.should_exit:
             self._renew_date()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop_wanted.wait(), 1.0)
+            for connection in list(self.server_state.connections):
+                cast("TusProtocol", connection).retire()
+            await self._wait(_RETIRE_TICK_SECONDS)
+
+    def _stop_accepting(self) -> None:
+        for server in self.servers:
+            server.close()
+        for listener in self._others:
+            listener.close()
+        self._others.clear()
 
     def _renew_date(self) -> None:
         self.server_state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
 
     async def shutdown(self, sockets: Any = None) -> None:
-        for server in self.servers:
-            server.close()
+        self._stop_accepting()
         self._close_connections()
         self._on_stop()
         try:

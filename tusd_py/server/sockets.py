@@ -9,11 +9,15 @@ import contextlib
 import errno
 import os
 import socket
-import ssl
 import stat
+import sys
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tusd_py.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
 
 BACKLOG = 2048
 
@@ -34,6 +38,34 @@ class Listeners:
     port: int = 0
     unix_sock: str = ""
     _identity: tuple[int, int] | None = field(default=None, repr=False)
+
+    def url(self, base_path: str, *, is_tls: bool) -> str:
+        if self.unix_sock:
+            return f"unix:{self.unix_sock}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if is_tls else 'http'}://{host}:{self.port}{base_path}"
+
+    def share(self, count: int) -> list[list[socket.socket]]:
+        """The sockets for each of `count` processes, which may be the same ones. Raises ConfigError.
+
+        The kernel spreads connections evenly over several sockets of one address (SO_REUSEPORT), while of processes
+        that accept on one socket the first to wake takes most. Set only after the first one listens, it keeps other
+        servers out: they still find the port taken.
+        """
+        if self.unix_sock or sys.platform != "linux":
+            return [self.sockets] * count
+        shares = [list(self.sockets)]
+        try:
+            for first in shares[0]:
+                first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            for _ in range(count - 1):
+                shares.append([])
+                for first in shares[0]:
+                    shares[-1].append(_listen_beside(first))
+                    self.sockets.append(shares[-1][-1])
+        except OSError as error:
+            raise ConfigError(f"cannot listen {count} times on port {self.port}: {error.strerror}") from error
+        return shares
 
     def close(self) -> None:
         for listener in self.sockets:
@@ -93,6 +125,23 @@ def _listen_at(family: int, address: tuple[object, ...], *, is_only: bool) -> so
     return listener
 
 
+def _listen_beside(first: socket.socket) -> socket.socket:
+    listener = socket.socket(first.family, first.type, first.proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if first.family == socket.AF_INET6:
+            is_v6_only = first.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, is_v6_only)
+        listener.bind(first.getsockname())
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 def listen_unix(path: str) -> Listeners:
     """Listen on a unix socket; the file that a dead server left behind is replaced, a living one's is not."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -130,6 +179,8 @@ def _clear_way(path: str) -> None:
 
 def tls_context(certificate: str, key: str, mode: str) -> ssl.SSLContext:
     """`mode` is tls12 (1.2 and newer), tls12-strong (the same, 1.2 only with ECDHE and AEAD) or tls13."""
+    import ssl  # noqa: PLC0415  # 4 MiB that who only listens does not need
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if mode not in {"tls12", "tls12-strong", "tls13"}:
         raise ConfigError(f"unknown TLS mode {mode!r}: use tls12, tls12-strong or tls13")

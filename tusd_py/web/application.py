@@ -6,37 +6,66 @@ for. Everything else about it stays: routes, lifespan, state, and middleware tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tusd_py.core.observer import Observer
 from tusd_py.web.cors import Cors
 from tusd_py.web.envelope import Envelope
 from tusd_py.web.routes import TusEndpoint
 
 
-class Application(Starlette):
-    """`cors` None: no CORS headers and no refusals. The other settings are Starlette's."""
+class Fork:
+    """An ASGI app that hands requests for certain paths to apps of their own, and all else to `rest`."""
 
-    def __init__(self, endpoint: TusEndpoint, cors: Cors | None, **settings: Any) -> None:
+    def __init__(self, apps: Mapping[str, ASGIApp], rest: ASGIApp) -> None:
+        self._apps = apps
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._rest
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            app = self._apps.get(path, app)
+        await app(scope, receive, send)
+
+
+class Application(Starlette):
+    """`cors` None: no CORS headers and no refusals. `others` are apps by their path, that stand outside the envelope.
+    What follows is Starlette's.
+    """
+
+    def __init__(
+        self,
+        endpoint: TusEndpoint,
+        *,
+        cors: Cors | None,
+        observer: Observer,
+        others: Mapping[str, ASGIApp],
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
         self.router.redirect_slashes = False  # a redirect would lose the body
         self._endpoint = endpoint
         self._cors = cors
+        self._observer = observer
+        self._others = others
 
     def build_middleware_stack(self) -> ASGIApp:
-        others = ExceptionMiddleware(self.router, handlers=dict(self.exception_handlers))
+        router = ExceptionMiddleware(self.router, handlers=dict(self.exception_handlers))
         endpoint = self._endpoint
 
-        async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        async def enveloped(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http" and endpoint.owns(scope):
                 await endpoint(scope, receive, send)
             else:
-                await others(scope, receive, send)
+                await router(scope, receive, send)
 
-        app: ASGIApp = Envelope(dispatch, self._cors)
+        app: ASGIApp = Fork(self._others, Envelope(enveloped, self._cors, self._observer))
         for cls, arguments, keywords in reversed(self.user_middleware):
             app = cls(app, *arguments, **keywords)
         return app

@@ -1,18 +1,22 @@
 """What every request and answer goes through, whoever answers: the outermost ASGI layer.
 
 Applies X-HTTP-Method-Override before routing, refuses origins that may not ask, and adds to each answer, the
-framework's own 404 included, what the protocol and browsers want on all of them.
+framework's own 404 included, what the protocol and browsers want on all of them. Each request has its id, and one line.
 """
 
 from __future__ import annotations
 
+import time
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tusd_py.core.observer import NOBODY, Observer
 from tusd_py.errors import TusError
+from tusd_py.logs import answered, choose_request_id, request_id
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.tus import VERSION
 from tusd_py.web.cors import Cors
-from tusd_py.web.requests import has_own_server, headers_of
+from tusd_py.web.requests import Account, has_own_server, headers_of, open_account
 from tusd_py.web.responses import Headers as HeaderLines
 from tusd_py.web.responses import error_response
 
@@ -23,9 +27,10 @@ _ALWAYS: HeaderLines = [
 
 
 class Envelope:
-    """Wraps `app`. `cors` None: no CORS headers and no refusals."""
+    """Wraps `app`. `cors` None: no CORS headers and no refusals. `observer` hears of each request."""
 
-    def __init__(self, app: ASGIApp, cors: Cors | None) -> None:
+    def __init__(self, app: ASGIApp, cors: Cors | None, observer: Observer = NOBODY) -> None:
+        self._observer = observer
         self._app = app
         self._cors = cors
         self._added_for_no_page = _ALWAYS + (cors.headers(None, is_preflight=False) if cors else [])
@@ -34,32 +39,47 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        began_at = time.monotonic()
         headers = headers_of(scope)
         method = scope["method"]
+        account = open_account(scope)
+        request_id.set(name := choose_request_id(headers.joined("x-request-id")))
         override = headers.joined("x-http-method-override")
         if override is not None:  # tus K7; a copy, since the server frames its answer by the method on the wire
             scope = {**scope, "method": override.upper()}
-        origin = headers.joined("origin")
-        answer = _Answer(send, self._added(scope, headers, origin))
+        answer = _Answer(send, [*self._added(scope, headers), (b"x-request-id", name.encode())])
         if not has_own_server(scope):  # ours looks after that itself
             receive = answer.watch_body(receive, scope, headers)
+        code = None
         try:
             if self._cors is not None:
-                self._cors.check(origin)
+                self._cors.check(headers.joined("origin"))
             await self._app(scope, receive, answer.send)
         except Exception as error:
-            if answer.has_started:
-                raise  # the server cuts the connection, so that nobody takes the answer for whole
             known = error if isinstance(error, TusError) else TusError("internal server error")
-            accept = headers.joined("accept") or ""
-            response = error_response(known, accept=accept, is_head=method == "HEAD")
+            code = known.code
+            if answer.status:
+                raise  # the server cuts the connection, so that nobody takes the answer for whole
+            response = error_response(known, accept=headers.joined("accept") or "", is_head=method == "HEAD")
             await response(scope, receive, answer.send)
             if known is not error:
                 raise  # for the server's log
+        finally:
+            self._tell(scope, account, answer.status, code, time.monotonic() - began_at)
 
-    def _added(self, scope: Scope, headers: Headers, origin: str | None) -> HeaderLines:
+    def _tell(self, scope: Scope, account: Account, status: int, code: str | None, seconds: float) -> None:
+        method = scope["method"]
+        self._observer.request_ended(method, status, code, seconds)
+        client = scope.get("client")
+        received = account.body.received if account.body is not None else 0
+        answered(
+            method, scope["path"], status, code, account.upload_id, received, seconds, client[0] if client else None
+        )
+
+    def _added(self, scope: Scope, headers: Headers) -> HeaderLines:
         if self._cors is None:
             return _ALWAYS
+        origin = headers.joined("origin")
         if origin is None:
             return self._added_for_no_page
         is_preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
@@ -73,10 +93,10 @@ class _Answer:
     they would take the rest of it for the next request.
     """
 
-    __slots__ = ("_added", "_is_body_open", "_receive", "_send", "has_started")
+    __slots__ = ("_added", "_is_body_open", "_receive", "_send", "status")
 
     def __init__(self, send: Send, added: HeaderLines) -> None:
-        self.has_started = False
+        self.status = 0
         self._send = send
         self._added = added
         self._is_body_open = False
@@ -95,7 +115,7 @@ class _Answer:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.has_started = True
+            self.status = message["status"]
             headers = [*message.get("headers", ()), *self._added]
             if self._is_body_open:
                 headers.append((b"connection", b"close"))

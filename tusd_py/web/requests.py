@@ -10,7 +10,7 @@ from typing import cast
 
 from starlette.types import Receive, Scope
 
-from tusd_py.core.body import Sink, Source, pour, unexpected_eof
+from tusd_py.core.body import Body, Sink, Source, pour, unexpected_eof
 from tusd_py.core.checksum import Checksum
 from tusd_py.errors import RequestError
 from tusd_py.protocol.checksum import parse_checksum
@@ -34,6 +34,29 @@ def headers_of(scope: Scope) -> Headers:
     if headers is None:
         headers = scope[_HEADERS_KEY] = Headers.of_raw(scope["headers"])
     return cast("Headers", headers)
+
+
+_ACCOUNT_KEY = "tusd_py.account"
+
+
+class Account:
+    """What is noted of a request while it is answered, for its line in the log: which upload, which body."""
+
+    __slots__ = ("body", "upload_id")
+
+    def __init__(self) -> None:
+        self.body: Body | None = None
+        self.upload_id: str | None = None
+
+
+def open_account(scope: Scope) -> Account:
+    account = scope[_ACCOUNT_KEY] = Account()
+    return account
+
+
+def account_of(scope: Scope) -> Account:
+    """The request's account; one that nobody reads where there is none."""
+    return scope.get(_ACCOUNT_KEY) or Account()
 
 
 LANE_EXTENSION = "tusd_py.lane"

@@ -18,10 +18,11 @@ from tusd_py.core.patience import Patience
 from tusd_py.core.upload import UploadId, parse_id
 from tusd_py.core.uploads import Uploads
 from tusd_py.errors import BackendError, RequestError, upload_locked, upload_not_found
+from tusd_py.logs import event
 from tusd_py.protocol import tus
 from tusd_py.protocol.headers import Headers
 from tusd_py.web import downloads
-from tusd_py.web.requests import Proxies, has_own_server, headers_of, source_of
+from tusd_py.web.requests import Proxies, account_of, has_own_server, headers_of, source_of
 from tusd_py.web.responses import encode_headers, send_empty
 
 log = logging.getLogger("tusd_py.web")
@@ -47,11 +48,14 @@ class Exchange:
 class TusEndpoint:
     """An ASGI app for everything under `base_path`, which starts and ends with a slash."""
 
-    def __init__(self, uploads: Uploads, base_path: str, proxies: Proxies, patience: Patience) -> None:
+    def __init__(
+        self, uploads: Uploads, base_path: str, proxies: Proxies, patience: Patience, max_unwanted_bytes: int = 65_536
+    ) -> None:
         self._uploads = uploads
         self._base_path = base_path
         self._proxies = proxies
         self._patience = patience
+        self._max_unwanted_bytes = max_unwanted_bytes
         self.has_lifespan = False
         self._verbs = {"HEAD": self._inspect, "PATCH": self._append}
         if uploads.offers.download:
@@ -60,8 +64,11 @@ class TusEndpoint:
             self._verbs["DELETE"] = self._terminate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, headers_of(scope))
-        tus.check_version(exchange.method, exchange.headers)
+        headers = headers_of(scope)
+        exchange = Exchange(scope, receive, send, headers)
+        tus.check_version(exchange.method, headers)
+        if exchange.method not in ("POST", "PATCH"):
+            self._refuse_unwanted(headers)
         self._warn_without_lifespan()
         name = self._name(scope)
         if exchange.method == "OPTIONS":
@@ -86,7 +93,17 @@ class TusEndpoint:
     def _warn_without_lifespan(self) -> None:
         if not self.has_lifespan:
             self.has_lifespan = True  # said once
-            log.warning("NoLifespan: nothing expires; run this app's lifespan in that of the app it is mounted in")
+            event(
+                log,
+                "NoLifespan",
+                level=logging.WARNING,
+                advice="nothing expires: run this app's lifespan in that of the app it is mounted in",
+            )
+
+    def _refuse_unwanted(self, headers: Headers) -> None:
+        """A body that nobody reads is only dropped, but a long one is a mistake, or worse."""
+        if (headers.integer("content-length") or 0) > self._max_unwanted_bytes:
+            raise RequestError("this request takes no body", code="ERR_UNWANTED_BODY", status=413)
 
     async def _options(self, exchange: Exchange) -> None:
         await exchange.answer(tus.encode_options(self._uploads.offers, reads_trailers=has_own_server(exchange.scope)))
@@ -96,11 +113,14 @@ class TusEndpoint:
             raise _not_allowed("POST, OPTIONS")
         base = exchange.scope.get("root_path", "") + self._base_path
         command = tus.decode_create(exchange.headers, base)
+        if isinstance(command, Concatenate) or not command.has_body:
+            self._refuse_unwanted(exchange.headers)
         origin = self._proxies.origin(exchange.scope, exchange.headers)
         if isinstance(command, Concatenate):
             upload = await self._uploads.concatenate(command)
         else:
             upload = await self._uploads.create(command, self._body(exchange, command.checksum))
+        account_of(exchange.scope).upload_id = upload.id
         await exchange.answer(tus.encode_created(upload, f"{origin}{base}{upload.id}"))
 
     async def _upload(self, exchange: Exchange, name: str) -> None:
@@ -110,6 +130,7 @@ class TusEndpoint:
         upload_id = parse_id(name)
         if upload_id is None:
             raise upload_not_found()
+        account_of(exchange.scope).upload_id = upload_id
         await verb(exchange, upload_id)
 
     async def _inspect(self, exchange: Exchange, upload_id: UploadId) -> None:
@@ -142,13 +163,15 @@ class TusEndpoint:
         expects_trailer = tus.announces_checksum(exchange.headers)
         if expects_trailer and not reads_trailers:
             raise RequestError("checksum trailers are not supported here", code="ERR_INVALID_CHECKSUM")
-        return Body(
+        body = Body(
             source_of(exchange.scope, exchange.receive),
             checksum=checksum,
             expects_trailer=expects_trailer and checksum is None,
             may_trail=reads_trailers and "transfer-encoding" in exchange.headers,
             patience=self._patience,
         )
+        account_of(exchange.scope).body = body
+        return body
 
 
 def _not_allowed(methods: str) -> RequestError:

@@ -1,0 +1,220 @@
+"""Results kept as JSON, and what is made of them in words: the tables, and the section of the README."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+SECTION = re.compile(r"(<!-- benchmark -->\n).*?(<!-- /benchmark -->)", re.DOTALL)
+BASE_PEER = "tusd"
+
+
+@dataclass
+class Results:
+    """One run. `rounds` has a row of figures for each case, peer and round; see `benchmeasure`."""
+
+    date: str
+    machine: dict[str, Any]
+    options: dict[str, Any]
+    cases: dict[str, dict[str, str]]
+    peers: dict[str, dict[str, Any]]
+    left_out: dict[str, str]
+    rounds: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        return cls(**json.loads(path.read_text()))
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    def values(self, case: str, peer: str, figure: str) -> list[float]:
+        """A figure of all rounds that worked; `p95` and its like are of the case's main request."""
+        rows = [row for row in self.rounds if (row["case"], row["peer"]) == (case, peer) and row.get("speed")]
+        if figure in ("p50", "p95", "p99"):
+            kind = self.cases[case]["kind"]
+            return [row["latency_ms"][kind][figure] for row in rows if kind in row["latency_ms"]]
+        return [row[figure] for row in rows if row[figure] is not None]
+
+    def median(self, case: str, peer: str, figure: str) -> float | None:
+        values = self.values(case, peer, figure)
+        return median(values) if values else None
+
+    def errors(self, case: str, peer: str) -> int:
+        return sum(row["errors"] for row in self.rounds if (row["case"], row["peer"]) == (case, peer))
+
+
+def number(value: float) -> str:
+    """Three digits are known; more would pretend."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _cell(results: Results, case: str, peer: str, figure: str) -> str:
+    values = results.values(case, peer, figure)
+    errors = results.errors(case, peer)
+    failed = f" ({errors:,} errors)" if errors and figure == "speed" else ""
+    if not values:
+        return f"-{failed}"
+    middle = median(values)
+    spread = (max(values) - min(values)) / 2 / middle if middle else 0
+    text = f"{number(middle)} ±{spread:.0%}" if len(values) > 1 else number(middle)
+    return f"**{text}**{failed}" if peer == "tusd-py" else text + failed
+
+
+def _table(results: Results, corner: str, figure: str) -> list[str]:
+    head = [corner]
+    for case in results.cases.values():
+        head.append(case["title"] + (f"<br>{case[_UNITS[figure]]}" if figure in _UNITS else ""))
+    lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * len(results.cases)}"]
+    for peer, about in results.peers.items():
+        cells = [_cell(results, case, peer, figure) for case in results.cases]
+        lines.append(f"| {about['title']} | {' | '.join(cells)} |")
+    return lines
+
+
+_UNITS = {"speed": "unit", "cpu": "cpu_unit"}
+
+
+def _latency_table(results: Results) -> list[str]:
+    head = ["latency", *(f"{case['title']}<br>{case['kind']}" for case in results.cases.values())]
+    lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * len(results.cases)}"]
+    for peer, about in results.peers.items():
+        cells = []
+        for case in results.cases:
+            three = [results.median(case, peer, figure) for figure in ("p50", "p95", "p99")]
+            cells.append(" / ".join(number(each) for each in three if each is not None) or "-")
+        lines.append(f"| {about['title']} | {' | '.join(cells)} |")
+    return lines
+
+
+def tables(results: Results) -> str:
+    machine = results.machine
+    rounds = results.options["rounds"]
+    lines = [
+        f"Measured {results.date} on {machine['cores']} cores ({machine['cpu']}, {machine['memory_gib']} GiB,"
+        f" Linux {machine['kernel']}, {machine['file_system']}), client on the same cores."
+        f" Medians of {rounds} rounds, ± half the range."
+        + ("" if results.options["scale"] == 1 else f" Loads were scaled by {results.options['scale']:g}."),
+        "",
+        *_table(results, "speed (more is better)", "speed"),
+        "",
+        *_table(results, "CPU of the server (less is better)", "cpu"),
+        "",
+        *_table(results, "peak memory of all processes, MiB (PSS)", "peak_pss_mib"),
+        "",
+        "<details><summary>Latencies, versions and settings</summary>",
+        "",
+        "Milliseconds, p50 / p95 / p99, as the client sees them:",
+        "",
+        *_latency_table(results),
+        "",
+        *(
+            f"- {about['title']}: {about['version']}{'; ' + about['note'] if about['note'] else ''}"
+            for about in results.peers.values()
+        ),
+        *(f"- left out: {name} ({reason})" for name, reason in results.left_out.items()),
+        "",
+        "</details>",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_table(results: Results, path: Path) -> str:
+    text = tables(results)
+    path.write_text(text)
+    return text
+
+
+def write_readme(results: Results, readme: Path, folder: Path) -> None:
+    """Put plot and tables between the markers `<!-- benchmark -->` and `<!-- /benchmark -->`."""
+    text = readme.read_text()
+    plot = (folder / "plot.svg").resolve().relative_to(readme.resolve().parent)
+    section = f"\n![speed and CPU relative to tusd]({plot})\n\n{tables(results)}\n"
+    if not SECTION.search(text):
+        raise SystemExit(f"{readme} has no line <!-- benchmark --> with a <!-- /benchmark --> after it")
+    readme.write_text(SECTION.sub(lambda found: found[1] + section + found[2], text, count=1))
+
+
+# --- what we want to reach -------------------------------------------------------------------------------------------
+
+OURS = "tusd-py"
+PLAIN = "tusd-py-uvicorn"
+POWER = "tusd-py-power"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`figure` of `ours` over that of `peer` (or plain, per worker, without a peer) is at least or at most `bound`."""
+
+    case: str
+    figure: str
+    ours: str
+    peer: str
+    is_least: bool
+    bound: float
+
+
+def _least(case: str, **peers: float) -> list[Goal]:
+    return [Goal(case, "speed", OURS, peer.replace("_", "-"), True, bound) for peer, bound in peers.items()]
+
+
+def _most(case: str, figure: str, bound: float, peer: str = BASE_PEER) -> Goal:
+    return Goal(case, figure, OURS, peer, False, bound)
+
+
+_CASE_NAMES = ("one", "chunks", "small", "cwu", "many", "head")
+GOALS = [
+    *_least("one", tusd=1.6, tus_node=2.5),
+    _most("one", "cpu", 0.6),
+    *_least("chunks", tusd=1.6, tus_node=2.5),
+    _most("chunks", "cpu", 0.6),
+    *_least("small", tusd=1.2, rustus=1.0, tus_node=3.0),
+    _most("small", "cpu", 0.8),
+    *_least("cwu", tusd=1.4, rustus=0.9, tus_node=3.5),
+    *_least("many", tusd=1.2, rustus=1.2, tus_node=2.3),
+    _most("many", "p95", 0.3),
+    _most("many", "peak_pss_mib", 70.0, peer=""),
+    *_least("head", tusd=60.0, tuspyserver=2.5, rustus=0.6),
+    *(Goal(case, "speed", PLAIN, "tuspyserver", True, 1.0) for case in _CASE_NAMES),
+    *(Goal(case, "speed", POWER, BASE_PEER, True, 0.7) for case in _CASE_NAMES),
+]
+
+
+def check_goal(results: Results, goal: Goal) -> tuple[float, bool] | None:
+    """What was reached, and whether that is enough; None if a figure is not there."""
+    if goal.case not in results.cases:
+        return None
+    ours = results.median(goal.case, goal.ours, goal.figure)
+    if ours is None:
+        return None
+    if goal.peer:
+        theirs = results.median(goal.case, goal.peer, goal.figure)
+        if not theirs:
+            return None
+        reached = ours / theirs
+    else:
+        reached = ours / results.peers[goal.ours]["workers"]
+    return reached, reached >= goal.bound if goal.is_least else reached <= goal.bound
+
+
+def targets_table(results: Results) -> str:
+    lines = ["| case | target | reached | |", "|---|---|--:|---|"]
+    for goal in GOALS:
+        checked = check_goal(results, goal)
+        if checked is None:
+            continue
+        reached, is_met = checked
+        figure = "PATCH p95" if goal.figure == "p95" else goal.figure
+        sign, times = "≥" if goal.is_least else "≤", f"{number(goal.bound)} of {goal.peer}"
+        bound = times if goal.peer else f"{goal.bound:g} MiB a worker"
+        lines.append(
+            f"| {goal.case} | {goal.ours}: {figure} {sign} {bound} | {number(reached)} | {'yes' if is_met else 'NO'} |"
+        )
+    return "\n".join(["", "Targets:", "", *lines])

@@ -1,0 +1,128 @@
+"""The benchmark works: tiny loads against tusd_py alone, and its checks see what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchcases import CASES, scale
+from benchload import Load, run_load
+from benchpeers import PEERS, Choices
+from benchreport import GOALS, Results, check_goal, targets_table, write_readme
+from benchserver import Server
+from benchwire import PATTERN, window
+
+HERE = Path(__file__).parent
+
+
+def _command(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONWARNINGS": "default"}
+    command = [sys.executable, str(HERE / name), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def _results(**speeds: float) -> Results:
+    """One round of case `one` with these speeds."""
+    named = {name.replace("_", "-"): speed for name, speed in speeds.items()}
+    row = {
+        "case": "one",
+        "errors": 0,
+        "cpu": 1.0,
+        "peak_pss_mib": 100.0,
+        "latency_ms": {"PATCH": {"p50": 1.0, "p95": 2.0, "p99": 3.0}},
+    }
+    return Results(
+        date="today",
+        machine={"cores": 2, "cpu": "some", "memory_gib": 4, "kernel": "6", "file_system": "ext4"},
+        options={"rounds": 1, "scale": 1.0},
+        cases={"one": {"title": "one", "unit": "MiB/s", "cpu_unit": "s/GiB", "kind": "PATCH"}},
+        peers={name: {"title": name, "version": "1", "note": "", "workers": 2} for name in named},
+        left_out={},
+        rounds=[row | {"peer": peer, "round": 1, "speed": speed} for peer, speed in named.items()],
+    )
+
+
+def test_every_case_runs_and_every_upload_is_compared(tmp_path: Path) -> None:
+    done = _command(
+        "run.py", "--peers=tusd-py", "--scale=0.01", "--rounds=1", f"--out={tmp_path}/out", f"--cache={tmp_path}"
+    )
+    assert done.returncode == 0, done.stderr
+    results: dict[str, Any] = json.loads((tmp_path / "out" / "latest.json").read_text())
+    assert [row["case"] for row in results["rounds"]] == list(CASES)
+    for row in results["rounds"]:
+        assert row["errors"] == 0, row
+        assert row["done"] > 0
+        assert row["speed"] > 0
+        assert row["peak_pss_mib"] > 5
+        assert row["verified"] == (0 if row["case"] == "head" else 1)
+    assert "the client worked" in done.stdout
+    assert "4 KiB" in (tmp_path / "out" / "table.md").read_text()
+    assert not list(tmp_path.glob("data-*")), "uploads are left"
+
+
+def test_many_uploads_under_way_at_once_are_all_compared(tmp_path: Path) -> None:
+    done = _command("soak.py", "load", "--count=30", "--seconds=0.3", f"--out={tmp_path}", f"--cache={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "load.json").read_text())
+    assert (result["under_way"], result["identical"]) == (30, 30)
+    assert result["memory_mib"]["peak"] > 5
+
+
+def test_a_soak_resumes_ends_and_cleans_up(tmp_path: Path) -> None:
+    done = _command("soak.py", "soak", "--count=150", "--links=8", f"--out={tmp_path}", f"--cache={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "soak.json").read_text())
+    assert result["uploads"] == sum(result["fates"].values()) == 150
+    assert set(result["fates"]) == {"whole", "with creation", "resumed", "ended"}
+
+
+def test_what_is_wrong_is_seen(tmp_path: Path) -> None:
+    """Else figures of a server that answers quickly and wrongly would look good."""
+    recipe = PEERS["tusd-py"].prepare(Choices(tmp_path))
+    with Server("tusd-py", recipe, tmp_path / "uploads") as server:
+        path = server.target.create(5000, bytes(window(7, 5000)))
+        assert server.check(path, 7, 5000) == ""
+        assert server.check(path, 8, 5000).startswith("wrong bytes")
+        assert server.check(path, 7, 4999) == "5000 bytes instead of 4999"
+        assert server.check(path + "x", 7, 5000).startswith("cannot be read back")
+        outcome = run_load(server.target, Load(verb="head", links=2, count=10, path=path, offset=4999), 2)
+        assert (outcome.done, sum(outcome.errors.values())) == (0, 10)
+        outcome = run_load(server.target, Load(verb="head", links=2, count=10, path=path, offset=5000), 2)
+        assert (outcome.done, sum(outcome.errors.values())) == (10, 0)
+
+
+def test_a_window_is_a_part_of_the_endless_pattern() -> None:
+    assert bytes(window(len(PATTERN) - 2, 5)) == PATTERN[-2:] + PATTERN[:3]
+    assert bytes(window(3 * len(PATTERN) + 1, 2)) == PATTERN[1:3]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_scaled_case_says_so(name: str) -> None:
+    small = scale(CASES[name], 0.01)
+    assert small.title != CASES[name].title
+    assert small.load.seconds < CASES[name].load.seconds or small.round_bytes < CASES[name].round_bytes
+
+
+def test_goals_compare_medians() -> None:
+    goal = next(each for each in GOALS if (each.case, each.figure, each.peer) == ("one", "speed", "tusd"))
+    assert check_goal(_results(tusd_py=150.0, tusd=100.0), goal) == (1.5, False)
+    assert check_goal(_results(tusd_py=160.0, tusd=100.0), goal) == (1.6, True)
+    assert check_goal(_results(tusd_py=160.0), goal) is None
+    assert "| one | tusd-py: speed ≥ 1.60 of tusd | 1.50 | NO |" in targets_table(_results(tusd_py=150.0, tusd=100.0))
+
+
+def test_the_section_of_a_readme_is_replaced(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
+    for _ in range(2):
+        write_readme(_results(tusd_py=160.0, tusd=100.0), readme, tmp_path / "results")
+        text = readme.read_text()
+        assert text.startswith("before\n<!-- benchmark -->\n")
+        assert text.endswith("<!-- /benchmark -->\nafter\n")
+        assert "old" not in text
+        assert text.count("(results/plot.svg)") == text.count("**160**") == 1

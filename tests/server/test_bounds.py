@@ -1,0 +1,229 @@
+"""What a client may take: times, connections, requests; and what it is told beyond."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import select
+import socket
+import subprocess
+import sys
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Recorder, Seen, Start, is_closed_within, read_answer, read_to_end
+from tusd_py.server.bounds import Admission, Bounds, allow_open_files
+
+GET = b"GET /files/x HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def bounds(**changes: Any) -> Bounds:
+    return Bounds(**changes)
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+def test_head_that_does_not_come_to_an_end(start: Start, before: bytes) -> None:
+    server = start(Recorder(), bounds=bounds(head_seconds=0.2))
+    with server.connect() as connection:
+        connection.sendall(before)
+        if before:
+            assert read_answer(connection)[0] == 200
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
+        assert read_to_end(connection).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+@pytest.mark.parametrize("silence", [b"", b"\r\n"])
+def test_connection_without_a_request_is_closed(start: Start, silence: bytes) -> None:
+    assert start(Recorder(), bounds=bounds(head_seconds=0.2)).ask(silence) == b""
+
+
+def test_idle_connection_is_closed(start: Start) -> None:
+    server = start(Recorder(), bounds=bounds(keep_alive_seconds=0.2))
+    with server.connect() as connection:
+        for _ in range(2):
+            connection.sendall(GET)
+            assert read_answer(connection)[0] == 200
+        assert connection.recv(1) == b""
+
+
+def test_slow_body_is_no_slow_head(start: Start) -> None:
+    """Time limits for the body are the application's; a next head waits while a response is under way."""
+    has_waited = asyncio.Event()
+
+    async def outlast(seen: Seen, receive: Any, send: Any) -> None:
+        asyncio.get_running_loop().call_later(0.7, has_waited.set)
+        await has_waited.wait()
+
+    server = start(Recorder(outlast), bounds=bounds(head_seconds=0.3))
+    with server.connect() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello" + b"GET / HTTP")
+        assert read_answer(connection)[0] == 200
+        connection.sendall(b"/1.1\r\nHost: h\r\n\r\n")
+        assert read_answer(connection)[0] == 200
+
+
+def test_F37_a_storage_that_takes_its_time_is_waited_for(start: Start) -> None:
+    """Longer than any time that a client has."""
+
+    async def store(seen: Seen, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.5)
+
+    server = start(Recorder(store), bounds=bounds(head_seconds=0.1, keep_alive_seconds=0.1, write_seconds=0.1))
+    with server.connect() as connection:
+        connection.sendall(GET)
+        assert read_answer(connection)[0] == 200
+
+
+def test_F37_a_storage_that_takes_too_long_is_answered_for_and_goes_on(start: Start) -> None:
+    gate = asyncio.Event()
+
+    async def store(seen: Seen, receive: Any, send: Any) -> None:
+        await gate.wait()
+
+    app = Recorder(store)
+    server = start(app, bounds=bounds(answer_seconds=0.2))
+    with server.connect() as connection:
+        connection.sendall(b"PATCH / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello")
+        said = read_to_end(connection)
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nconnection: close\r\n" in said
+        assert b"ERR_STORAGE_TIMEOUT: the storage did not answer within 0.2 s" in said
+    assert app.finished.empty()
+    server.in_loop(gate.set)
+    assert app.next().body == b"hello"  # it came to its end, and its answer went nowhere
+
+
+def test_a_body_that_takes_long_is_not_the_storages_fault(start: Start) -> None:
+    server = start(Recorder(), bounds=bounds(answer_seconds=0.2))
+    with server.connect() as connection:
+        connection.sendall(b"PATCH / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n")
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.sendall(b"hello")
+        assert read_answer(connection)[2] == b"5"
+
+
+class Downloads:
+    """Answers with `count` pieces of 256 KiB."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    async def __call__(self, seen: Seen, receive: Any, send: Any) -> bool:
+        length = self.count * 262_144
+        headers = [(b"content-length", b"%d" % length)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for number in range(self.count):
+            await send({"type": "http.response.body", "body": bytes(262_144), "more_body": number < self.count - 1})
+        return True
+
+
+@pytest.mark.parametrize("count", [40, 400])
+def test_client_that_never_reads_its_answer_is_cut(start: Start, count: int) -> None:
+    """In mid-response, and when all of it is written but not taken."""
+    app = Recorder(Downloads(count))
+    server = start(app, bounds=bounds(write_seconds=0.3, keep_alive_seconds=0.3))
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(GET)
+        assert is_closed_within(connection, 5.0, sending=b"")
+    app.next()
+    server.wait_until(lambda: not server._server.server_state.connections)
+
+
+def test_slow_reader_gets_it_all(start: Start) -> None:
+    app = Recorder(Downloads(40))
+    server = start(app, bounds=bounds(write_seconds=0.4, keep_alive_seconds=0.4))
+    with server.connect() as connection:
+        connection.sendall(GET)
+        head, left = b"", 40 * 262_144
+        while b"\r\n\r\n" not in head:
+            head += connection.recv(1)
+        while left:
+            select.select([], [], [], 0.1)  # a megabyte every tenth of a second
+            left -= len(connection.recv(min(left, 1 << 20)))
+    assert app.next()
+
+
+def test_last_request_of_a_connection(start: Start) -> None:
+    server = start(Recorder(), bounds=bounds(max_requests=3))
+    with server.connect() as connection:
+        for number in range(3):
+            connection.sendall(GET)
+            status, headers, _ = read_answer(connection)
+            assert (status, headers.get("connection")) == (200, "close" if number == 2 else None)
+        assert connection.recv(1) == b""
+
+
+def test_one_connection_too_many_is_told_so_and_the_others_go_on(start: Start) -> None:
+    server = start(Recorder(), bounds=bounds(max_connections=2))
+    with server.connect() as first, server.connect() as second:
+        for connection in (first, second):
+            connection.sendall(GET)
+            assert read_answer(connection)[0] == 200
+        with server.connect() as third:
+            status, headers, said = read_answer(third)
+            assert (status, headers["retry-after"], headers["connection"]) == (503, "5", "close")
+            assert said == b"ERR_TOO_MANY_CONNECTIONS: too many connections; try again soon\n"
+        for connection in (first, second):
+            connection.sendall(GET)
+            assert read_answer(connection)[0] == 200
+    server.wait_until(lambda: not server._server.server_state.connections)
+    with server.connect() as connection:
+        connection.sendall(GET)
+        assert read_answer(connection)[0] == 200
+
+
+def test_one_address_does_not_get_all_connections() -> None:
+    admission = Admission(bounds(max_connections=6, max_connections_per_address=2))
+    assert [admission.enter("192.0.2.1") for _ in range(3)] == [None, None, "too many connections from this address"]
+    admission.leave("192.0.2.1")
+    assert admission.enter("192.0.2.2") is None
+    assert admission.enter(None) is None  # a unix socket
+    admission.leave("192.0.2.1")
+    assert admission.enter("192.0.2.1") is None
+    assert admission.enter("192.0.2.3") is None
+    assert admission.enter("192.0.2.4") is None
+    assert admission.enter("192.0.2.5") == "too many connections; try again soon"
+
+
+def test_a_network_of_ipv6_is_one_client_and_trusted_proxies_are_none() -> None:
+    trusted = (ip_network("10.0.0.0/8"), ip_network("::1"))
+    admission = Admission(bounds(max_connections_per_address=1, trusted=trusted))
+    assert admission.enter("2001:db8::1") is None
+    assert admission.enter("2001:db8::2") == "too many connections from this address"
+    assert admission.enter("2001:db8:0:1::1") is None
+    assert admission.enter("::ffff:192.0.2.1") is None
+    assert admission.enter("192.0.2.1") == "too many connections from this address"
+    for _ in range(3):
+        assert admission.enter("10.1.2.3") is None
+        assert admission.enter("::1") is None
+    for host in ("2001:db8::2", "2001:db8::1", "192.0.2.1", "::ffff:192.0.2.1", "2001:db8:0:1::1"):
+        admission.leave(host)
+    assert not admission._counts
+
+
+@pytest.mark.parametrize(("hard", "connections", "allowed"), [(1000, 100, 100), (1000, 4000, 436), (300, 100, 86)])
+def test_open_files_are_raised_as_far_as_the_machine_allows(hard: int, connections: int, allowed: int) -> None:
+    code = (
+        "import resource, sys; from tusd_py.server.bounds import allow_open_files;"
+        "hard, connections = map(int, sys.argv[1:]);"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard));"
+        "print(allow_open_files(connections), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(hard), str(connections)], capture_output=True, text=True, check=True
+    )
+    said, limit = map(int, done.stdout.split())
+    assert said == allowed
+    assert limit <= hard
+
+
+def test_open_files_that_are_enough_are_left_alone() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert allow_open_files(1) == 1
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before

@@ -1,0 +1,169 @@
+"""What keeps uploads as they should be, whoever asks: read them, drive on what waits, remove what expired.
+
+Every step here may be repeated, and is, after a crash: by the next request to the upload, or by the sweep. What
+requests want of uploads is `uploads`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from tusd_py.core.body import Wish
+from tusd_py.core.observer import Observer
+from tusd_py.core.ports import Capabilities, Locker, Store
+from tusd_py.core.rules import Rules, refuse_expired, total_length
+from tusd_py.core.upload import Upload, UploadId
+from tusd_py.errors import BackendError, RequestError, TusError, upload_locked, upload_not_found
+from tusd_py.logs import event
+
+log = logging.getLogger("tusd_py.uploads")
+
+
+async def soon(_wish: Wish) -> bool:
+    """The answer of a holder that waits for no client: it lets go when its work is done, and that is not long.
+
+    So who asks for the offset while another request repairs the upload gets the repaired one.
+    """
+    return True
+
+
+class Upkeep:
+    """Over one store and locker, for all requests of a process and its sweep."""
+
+    def __init__(self, store: Store, locker: Locker, rules: Rules, can: Capabilities, observer: Observer) -> None:
+        self._store = store
+        self._locker = locker
+        self._rules = rules
+        self._can = can
+        self._observer = observer
+
+    async def read(self, upload_id: UploadId) -> Upload:
+        """As last settled. Raises upload_not_found(), or 410 for an expired one."""
+        upload = await self.read_alive(upload_id)
+        refuse_expired(upload)
+        return upload
+
+    async def read_alive(self, upload_id: UploadId) -> Upload:
+        """A final that waits lives as long as one of its partials is being written."""
+        upload = await self._store.read(upload_id)
+        if not upload.is_expired(time.time()):
+            return upload
+        for partial in dict.fromkeys(upload.partials):
+            with suppress(RequestError):
+                touched_at = (await self._store.read(partial)).touched_at
+                upload = replace(upload, touched_at=max(upload.touched_at, touched_at))
+        return upload
+
+    async def read_partial(self, upload_id: UploadId) -> Upload:
+        """An upload that a final may be made of."""
+        upload = await self.read(upload_id)
+        if not upload.is_partial:  # tus N12
+            raise RequestError(f"{upload_id} is not a partial upload", code="ERR_INVALID_CONCAT")
+        return upload
+
+    async def with_length(self, upload: Upload) -> Upload:
+        """A final's length, as soon as it can be computed (tus N9)."""
+        if upload.length is not None or not upload.is_final:
+            return upload
+        return replace(upload, length=total_length([await self.read_partial(each) for each in upload.partials]))
+
+    async def drive(self, upload_id: UploadId, wish: Wish | None = Wish.WHEN_STALLED) -> Upload:
+        """Take every step that is due and not done: repair, assemble, finish. May be repeated at any time."""
+        async with self._locker.hold(upload_id, soon, wish=wish):
+            upload = await self._store.read(upload_id)
+            if upload.is_available:
+                return upload
+            if upload.is_final and not await self._assemble(upload):
+                return upload
+            stored = await self._store.open(upload_id)
+            try:
+                if stored.upload.has_all_bytes:
+                    await stored.finish()
+                upload = stored.upload
+            finally:
+                await stored.close()
+        if upload.is_available:
+            await self.finished(upload)
+        return upload
+
+    async def drive_when_asked(self, upload: Upload) -> Upload:
+        """Drive on for somebody who only asked. If that cannot be now, the last settled state is true as well, but for
+        an upload that would look complete and is not."""
+        try:
+            return await self.drive(upload.id, Wish.IF_STALLED)
+        except BackendError:
+            if upload.has_all_bytes or upload.is_final:
+                raise
+        except RequestError as error:
+            if error.status != upload_locked().status:
+                raise
+        return upload
+
+    async def finished(self, upload: Upload) -> None:
+        """Say so, and drive on the finals that waited for it."""
+        event(log, "UploadFinished", id=upload.id, size=upload.length)
+        self._observer.upload_finished()
+        if upload.is_partial and self._can.concatenates is not None:
+            for final in await self._can.concatenates.waiting_for(upload.id):
+                try:
+                    await self.drive(final)
+                except TusError as error:
+                    # The partial is complete all the same; the next request to the final, or the sweep, tries again.
+                    event(log, "UploadNotAssembled", level=logging.WARNING, id=final, reason=error.message)
+
+    async def remove(self, upload_id: UploadId) -> None:
+        """The caller holds the lock and nothing is open."""
+        if self._can.terminates is not None:
+            await self._can.terminates.terminate(upload_id)
+
+    async def sweep(self) -> int:
+        """Remove expired uploads and leftovers, and drive on what waits; returns how many things went.
+
+        Costs in proportion to what is unfinished. Never touches what is held or finished (failures F27).
+        """
+        if self._can.expires is None:
+            return 0
+        removed = 0
+        async for upload in self._can.expires.unfinished():
+            try:
+                removed += await self._sweep_one(upload)
+            except TusError as error:
+                if error.status != upload_locked().status:
+                    event(log, "SweepSkipped", level=logging.WARNING, id=upload.id, reason=error.message)
+        return removed + await self._can.expires.sweep_leftovers(
+            lambda upload_id: self._locker.hold(upload_id, soon, wish=None)
+        )
+
+    async def _assemble(self, final: Upload) -> bool:
+        if self._can.concatenates is None:
+            return False
+        lengths: dict[UploadId, int] = {}
+        try:
+            for partial in dict.fromkeys(final.partials):
+                found = await self._store.read(partial)
+                if not found.is_available:
+                    return False
+                lengths[partial] = found.offset
+            self._rules.check_size(sum(lengths[partial] for partial in final.partials))
+            await self._can.concatenates.concatenate(final.id, final.partials)
+        except RequestError as error:
+            if error.status == upload_not_found().status:  # a partial is gone, so nothing can come of the final
+                await self.remove(final.id)
+            raise
+        return True
+
+    async def _sweep_one(self, upload: Upload) -> int:
+        now = time.time()
+        if upload.is_expired(now):
+            async with self._locker.hold(upload.id, soon, wish=None):
+                if (await self.read_alive(upload.id)).is_expired(now):
+                    await self.remove(upload.id)
+                    event(log, "UploadExpired", id=upload.id)
+                    self._observer.upload_expired()
+                    return 1
+        elif upload.is_due:
+            await self.drive(upload.id, wish=None)
+        return 0
