@@ -12,8 +12,8 @@ from tusd_py.stores.disk import DiskStore
 from tusd_py.stores.memory import MemoryStore
 
 
-def _disk(path: Path, *, is_durable: bool) -> DiskStore:
-    store = DiskStore(path / "uploads", is_durable=is_durable)
+def _disk(path: Path, **settings: bool) -> DiskStore:
+    store = DiskStore(path / "uploads", **settings)
     store.prepare()
     return store
 
@@ -22,6 +22,7 @@ STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda _path: MemoryStore(),
     "disk-power": lambda path: _disk(path, is_durable=True),
     "disk-process": lambda path: _disk(path, is_durable=False),
+    "disk-process-by-record": lambda path: _disk(path, is_durable=False, finishes_by_size=False),
 }
 
 

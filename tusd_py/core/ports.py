@@ -38,7 +38,10 @@ class StoredUpload(Protocol):
         ...
 
     async def finish(self) -> None:
-        """Called when all bytes are there: makes the upload AVAILABLE, durably. May be repeated after a crash."""
+        """Called when all bytes are there: makes the upload AVAILABLE, durably. May be repeated after a crash.
+
+        Where nothing is left to do, a store may show the upload as AVAILABLE as soon as all its bytes are there.
+        """
         ...
 
     async def close(self) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import replace
+from types import TracebackType
 
 import anyio
 
@@ -173,20 +174,9 @@ class Uploads:
 
     # Steps.
 
-    @asynccontextmanager
-    async def _hold(self, upload_id: UploadId, body: Body) -> AsyncIterator[None]:
-        self._bodies.add(body)
-        asked_at = time.monotonic()
-        is_held = False
-        try:
-            async with self._locker.hold(upload_id, body.release_requested):
-                self._observer.lock_waited(time.monotonic() - asked_at)
-                is_held = True
-                yield
-        finally:
-            self._bodies.discard(body)
-            if not is_held:
-                self._observer.lock_waited(time.monotonic() - asked_at)
+    def _hold(self, upload_id: UploadId, body: Body) -> _Hold:
+        turn = self._locker.hold(upload_id, body.release_requested)
+        return _Hold(turn, self._bodies, body, self._observer)
 
     async def _create_and_fill(self, upload: Upload, body: Body | None) -> Upload:
         stored = await self._store.create(upload)
@@ -271,3 +261,34 @@ class Uploads:
     def _tell_created(self, upload: Upload) -> None:
         event(log, "UploadCreated", id=upload.id, size=upload.length, partials=len(upload.partials) or None)
         self._observer.upload_created()
+
+
+class _Hold:
+    """The lock of a request with a body, which `stop` finds meanwhile. The waiting is told."""
+
+    __slots__ = ("_bodies", "_body", "_observer", "_turn")
+
+    def __init__(
+        self, turn: AbstractAsyncContextManager[None], bodies: set[Body], body: Body, observer: Observer
+    ) -> None:
+        self._turn = turn
+        self._bodies = bodies
+        self._body = body
+        self._observer = observer
+
+    async def __aenter__(self) -> None:
+        asked_at = time.monotonic()
+        self._bodies.add(self._body)
+        try:
+            await self._turn.__aenter__()
+        except BaseException:
+            self._bodies.discard(self._body)
+            raise
+        finally:
+            self._observer.lock_waited(time.monotonic() - asked_at)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bodies.discard(self._body)
+        await self._turn.__aexit__(kind, error, trace)

@@ -28,7 +28,7 @@ from tusd_py.web.responses import encode_headers, send_empty
 log = logging.getLogger("tusd_py.web")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange:
     """One request and the way to answer it."""
 

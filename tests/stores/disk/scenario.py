@@ -1,9 +1,11 @@
-"""A whole upload against a directory, and a file system whose calls fail on demand: for the fault tests of the disk."""
+"""A whole upload against a directory, and a file system whose calls fail on demand: for the tests of the disk."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from tusd_py.core.uploads import Uploads
 from tusd_py.lockers.memory import MemoryLocker
 from tusd_py.stores.disk import DiskStore
 
-MODULES = ("files", "stored", "store")
+MODULES = ("descriptors", "files", "journal", "marks", "stored", "store")
 
 
 class Crash(BaseException):
@@ -30,18 +32,25 @@ class Fault:
     """Counts file calls; at call number `at` does what `fail` does, from then on too if it is a crash."""
 
     def __init__(self, at: int | None, fail: BaseException) -> None:
-        self.at, self.fail, self.count, self.has_struck = at, fail, 0, False
+        self.at, self.fail, self.has_struck = at, fail, False
+        self.calls: list[str] = []
 
-    def before(self, _name: str) -> None:
-        self.count += 1
+    @property
+    def count(self) -> int:
+        return len(self.calls)
+
+    def before(self, name: str) -> None:
+        self.calls.append(name)
         is_over = self.has_struck and not isinstance(self.fail, Crash)
         if self.at is not None and self.count >= self.at and not is_over:
             self.has_struck = True
-            raise self.fail
+            raise type(self.fail)(*self.fail.args)  # a new one: with its traceback it keeps open what should be closed
 
 
 CALLS = [
     "open",
+    "stat",
+    "fstat",
     "close",
     "read",
     "write",
@@ -67,7 +76,8 @@ def file_calls(fault: Fault) -> Iterator[None]:
 
         def call(*args: object, _name: str = name, **kwargs: object) -> object:
             try:
-                fault.before(_name)
+                if sys._getframe(1).f_code.co_name != "__del__":  # Python's doing, not the store's, and at any time
+                    fault.before(_name)
             except OSError:
                 if _name == "close":  # the kernel closes whatever it answers
                     os.close(*args)
@@ -138,30 +148,51 @@ class Client:
         assert b"".join(pieces) == self.data
 
 
-def server(path: Path, *, is_durable: bool) -> Uploads:
+def server(path: Path, *, is_durable: bool, finishes_by_size: bool = True) -> Uploads:
     """What a process sees that has just been started on the directory."""
-    store = DiskStore(path, is_durable=is_durable)
+    store = DiskStore(path, is_durable=is_durable, finishes_by_size=finishes_by_size)
     store.prepare()
     return Uploads(store, MemoryLocker(timeout_seconds=5), Rules(expire_after_seconds=3600))
 
 
 def leftovers(path: Path) -> list[str]:
-    """What is there that belongs to no upload: files in the work folder, data without a record, and the reverse.
+    """What is there that belongs to no upload: files in the work folder, data without a record, and the reverse; and
+    what is marked unfinished and is not, or is unfinished and not marked, so that it would never expire.
 
     An upload whose creation died before its answer is whole, unknown to its client, and goes when it expires.
     """
     work = path / ".tusd-py"
-    found = [each for each in work.rglob("*") if each.is_file() or each.parent.name == "waiting"]
-    found = [each for each in found if not (each.parent.name == "unfinished" and _is_unfinished(path, each.name))]
+    unfinished = {each.stem for each in path.glob("*.info") if is_unfinished(path, each.stem)}
+    files = [each for each in work.rglob("*") if each.is_file() and each.parent.name not in ("unfinished", "journals")]
+    files = [each for each in files if not (each.parts[-3] == "waiting" and each.name in unfinished)]
+    files += [each for each in (work / "waiting").iterdir() if not any(each.iterdir())]
     names = {each.name for each in path.iterdir() if each.is_file()}
     odd = [
         name
         for name in names
         if name.removesuffix(".info") not in names or f"{name.removesuffix('.info')}.info" not in names
     ]
-    return sorted([str(each.relative_to(work)) for each in found] + odd)
+    wrong = [f"marked {each}" for each in marked(path) - unfinished]
+    wrong += [f"not marked {each}" for each in unfinished - marked(path)]
+    return sorted([str(each.relative_to(work)) for each in files] + odd + wrong)
 
 
-def _is_unfinished(path: Path, upload_id: str) -> bool:
-    record = path / f"{upload_id}.info"
-    return record.exists() and '"State":"available"' not in record.read_text()
+def marked(path: Path) -> set[str]:
+    """The ids that anybody who looks for unfinished uploads will look at."""
+    lines = {line for each in journals(path) for line in each.read_text("ascii").split("\n")}
+    noted = {line[1:] for line in lines if line.startswith("+") and f"-{line[1:]}" not in lines}
+    return noted | {each.name for each in (path / ".tusd-py/unfinished").iterdir()}
+
+
+def journals(path: Path) -> list[Path]:
+    return [*(path / ".tusd-py/journals").iterdir()]
+
+
+def is_unfinished(path: Path, upload_id: str) -> bool:
+    """As the files say it, read without the store's help."""
+    record = json.loads((path / f"{upload_id}.info").read_bytes())
+    ours = record["TusdPy"]
+    is_size_true = ours["FinishesBySize"] and ours["Boot"] is None and not ours["IsUnverified"]
+    if is_size_true and (path / upload_id).stat().st_size == record["Size"]:
+        return False
+    return bool(ours["State"] != "available")

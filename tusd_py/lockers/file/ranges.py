@@ -14,6 +14,7 @@ import logging
 import os
 import struct
 import sys
+from functools import lru_cache
 
 log = logging.getLogger("tusd_py.locks")
 
@@ -21,6 +22,7 @@ _FLOCK = struct.Struct("hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid of 
 _HAS_OFD = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLK")
 
 
+@lru_cache(maxsize=4096)
 def _position(name: str) -> int:
     """62 bits: two names on one byte are less likely than an undetected disk error, and offsets are 63 bits."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 2

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from tusd_py.errors import BackendError
 
@@ -24,6 +23,7 @@ _ADVICE = {
     errno.ENOENT: "it or its .tusd-py folder is gone: restore or mount it, or restart the server",
     errno.EEXIST: "there is a file of this name: choose another directory",
     errno.ENOTDIR: "a part of this path is a file: choose another directory",
+    errno.EBADMSG: "this record is damaged: restore it from a backup, or remove it and the data beside it",
     errno.EIO: "the disk reports errors: look into the kernel log",
     errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
     errno.ENFILE: "too many open files on this machine: raise fs.file-max",
@@ -42,28 +42,43 @@ class Failures:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._logged_at: dict[int, float] = {}
+        self._translation = _Translation(self)
 
-    @contextmanager
-    def translated(self) -> Iterator[None]:
-        """OSError becomes BackendError: 507 when there is no room, else 500. FileExistsError passes."""
-        try:
-            yield
-        except FileExistsError:
-            raise
-        except OSError as error:
-            self._log(error)
-            if error.errno in _IS_FULL:
-                raise BackendError(
-                    "no space left to store uploads; the offset acknowledged so far is unharmed",
-                    code="ERR_INSUFFICIENT_STORAGE",
-                    status=507,
-                ) from error
-            raise BackendError from error
+    def translated(self) -> _Translation:
+        """A context: OSError becomes BackendError, 507 when there is no room, else 500. FileExistsError passes."""
+        return self._translation
 
-    def _log(self, error: OSError) -> None:
+    def log(self, error: OSError) -> None:
         number = error.errno or 0
         now = time.monotonic()
         if now - self._logged_at.get(number, -_QUIET_SECONDS) < _QUIET_SECONDS:
             return
         self._logged_at[number] = now
-        log.error("StoreFailed directory=%s error=%s: %s", self._directory, error, advice(error))
+        # As text: who keeps log records must not keep, by its traceback, what was open.
+        log.error("StoreFailed directory=%s error=%s: %s", self._directory, str(error), advice(error))
+
+
+class _Translation:
+    """Keeps no state, so one serves all who are in it at once."""
+
+    __slots__ = ("_failures",)
+
+    def __init__(self, failures: Failures) -> None:
+        self._failures = failures
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if error is None or not isinstance(error, OSError) or isinstance(error, FileExistsError):
+            return
+        self._failures.log(error)
+        if error.errno in _IS_FULL:
+            raise BackendError(
+                "no space left to store uploads; the offset acknowledged so far is unharmed",
+                code="ERR_INSUFFICIENT_STORAGE",
+                status=507,
+            ) from error
+        raise BackendError from error

@@ -1,5 +1,5 @@
 """The blocking file calls of the disk store, by what they mean for an upload. Each is one step that a crash leaves
-either done or not done; the order of steps is the store's.
+either done or not done; the order of steps is the store's. What needs attention is in `marks`.
 """
 
 from __future__ import annotations
@@ -7,88 +7,139 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tusd_py.core.upload import UploadId, parse_id
 from tusd_py.errors import upload_not_found
-from tusd_py.stores.disk.record import Record
+from tusd_py.stores.disk.descriptors import read_all, remove, sync_data, sync_directory, write_all
+from tusd_py.stores.disk.journal import Journal
+from tusd_py.stores.disk.marks import Marks
+from tusd_py.stores.disk.record import Record, RecordCache
 
 WORK_FOLDER = ".tusd-py"
 TEMPORARY_FOLDER = "tmp"
+
+_RECORD_BYTES = 4096
+"""Most records are shorter. A larger buffer costs more than the reading: it is made anew each time."""
 
 _COPY_BYTES = 64 * 1024 * 1024
 # What copy_file_range answers between file systems, on old kernels and on special ones.
 _CANNOT_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 
 
+class UnreadableRecordError(OSError):
+    """What stands in place of a record is none."""
+
+
 class Files:
     """The files of one upload directory. `is_durable`: a step is on the disk before it returns."""
 
-    def __init__(self, directory: Path, *, is_durable: bool, dir_permissions: int, file_permissions: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        is_durable: bool,
+        dir_permissions: int,
+        file_permissions: int,
+        in_background: Callable[[Callable[[], None]], object],
+    ) -> None:
         self.directory = str(directory.absolute())
         self.is_durable = is_durable
         self._dir_permissions = dir_permissions
         self._file_permissions = file_permissions
         work = f"{self.directory}/{WORK_FOLDER}"
-        self._unfinished = f"{work}/unfinished"
-        self._waiting = f"{work}/waiting"
         self._temporary = f"{work}/{TEMPORARY_FOLDER}"
+        journal = Journal(
+            f"{work}/journals",
+            is_durable=is_durable,
+            file_permissions=file_permissions,
+            in_background=in_background,
+        )
+        self.marks = Marks(
+            work, journal, is_durable=is_durable, dir_permissions=dir_permissions, file_permissions=file_permissions
+        )
+        self._records = RecordCache()
 
     def prepare(self) -> None:
         """Make the folders, and see that files can be made in them."""
-        for folder in (self.directory, self._unfinished, self._waiting, self._temporary):
+        for folder in (self.directory, *self.marks.folders, self._temporary):
             os.makedirs(folder, self._dir_permissions, exist_ok=True)
         probe = f"{self._temporary}/probe.{secrets.token_hex(8)}"
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, self._file_permissions))
-        _unlink(probe)  # another process's sweep may have been there first
+        remove(probe)  # another process's sweep may have been there first
 
     # Records.
 
     def read_record(self, upload_id: UploadId) -> tuple[Record, os.stat_result]:
-        """The record and the state of the data file, as they stood together at one moment.
+        """The record and the state of the data file, as they stood together at one moment, for whoever asks.
 
         Raises upload_not_found for what is not there or was lost.
         """
         path = f"{self.directory}/{upload_id}.info"
         while True:
+            descriptor = self._open_record(path)
             try:
-                text, before = _read_file(path)
-                record, data = self._decode(upload_id, text)
-                after = os.stat(path)
+                record = self._decode(upload_id, descriptor)
+                data = os.stat(self.data_path(record))
+                if record.upload.is_available:  # nobody changes it any more
+                    return record, data
+                # While it is open no other file has its number.
+                if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+                    return record.seen(data.st_size), data
             except FileNotFoundError:
-                self._refuse_if_unmounted()
                 raise upload_not_found() from None
-            if (before.st_ino, before.st_ctime_ns) == (after.st_ino, after.st_ctime_ns):
-                return record, data
+            finally:
+                os.close(descriptor)
 
-    def _decode(self, upload_id: UploadId, text: bytes) -> tuple[Record, os.stat_result]:
+    def read_own_record(self, upload_id: UploadId) -> Record:
+        """The record alone, for whoever holds the lock, so that nobody else changes it.
+
+        Raises upload_not_found.
+        """
+        descriptor = self._open_record(f"{self.directory}/{upload_id}.info")
         try:
-            record = Record.decode(text)
-        except ValueError as error:
-            raise OSError(errno.EIO, f"{error}", f"{upload_id}.info") from error
+            return self._decode(upload_id, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _open_record(self, path: str) -> int:
         try:
-            data = os.stat(self.data_path(record))
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
+            self.marks.refuse_if_unmounted()
             raise upload_not_found() from None
-        return record.seen(data.st_size), data
+
+    def _decode(self, upload_id: UploadId, descriptor: int) -> Record:
+        text = read_all(descriptor, 0, _RECORD_BYTES)
+        record = self._records.get(upload_id, text)
+        if record is None:
+            try:
+                record = Record.decode(text)
+            except ValueError as error:
+                raise UnreadableRecordError(errno.EBADMSG, f"{error}", f"{upload_id}.info") from error
+            self._records.keep(text, record)
+        return record
 
     def write_record(self, record: Record) -> None:
         """Replace the record: written beside, then renamed, so that no crash tears it (failures F12)."""
         upload_id = record.upload.id
         with self.temporary(upload_id) as (path, descriptor):
-            write_all(descriptor, memoryview(record.encode(self.directory)), 0)
-            if self.is_durable:
-                os.fsync(descriptor)
+            self._fill(descriptor, record.encode(self.directory))
             os.rename(path, f"{self.directory}/{upload_id}.info")
-        self.sync_directory()
+        self._sync_directory()
 
     def replace_record(self, old: Record, new: Record) -> Record:
         """Write `new` if it says something else than `old`."""
         if new != old:
             self.write_record(new)
         return new
+
+    def _fill(self, descriptor: int, text: bytes) -> None:
+        write_all(descriptor, text, 0)
+        if self.is_durable:
+            os.fsync(descriptor)
 
     @contextmanager
     def temporary(self, upload_id: UploadId) -> Iterator[tuple[str, int]]:
@@ -104,13 +155,9 @@ class Files:
         finally:
             os.close(descriptor)
 
-    def sync_directory(self, directory: str | None = None) -> None:
+    def _sync_directory(self) -> None:
         if self.is_durable:
-            descriptor = os.open(directory or self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_directory(self.directory)
 
     # Data.
 
@@ -128,29 +175,58 @@ class Files:
 
         Returns the descriptor of the data file. Raises FileExistsError if the id is taken.
         """
-        upload_id = record.upload.id
-        if os.path.exists(f"{self.directory}/{upload_id}.info"):
-            raise FileExistsError(errno.EEXIST, "upload exists", upload_id)
-        self.mark_unfinished(upload_id)
-        flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC
-        descriptor = os.open(f"{self.directory}/{upload_id}", flags, self._file_permissions)
+        upload = record.upload
+        path = f"{self.directory}/{upload.id}"
+        is_known = upload.is_final  # its id follows from its partials, so others may look while it is being made
+        if is_known:
+            if self.has_record(upload.id):
+                raise FileExistsError(errno.EEXIST, "upload exists", upload.id)
+            self.marks.mark(upload.id)
+        else:
+            self.marks.note(upload.id)
+        flags = os.O_CREAT | (os.O_TRUNC if is_known else os.O_EXCL) | os.O_RDWR | os.O_CLOEXEC
+        descriptor = os.open(path, flags, self._file_permissions)
         try:
-            self.write_record(record)
-        except BaseException:
+            if is_known:
+                self.write_record(record)
+            else:
+                self._write_new_record(record)
+        except BaseException as error:
             os.close(descriptor)
             with suppress(OSError):
-                self.remove(upload_id)
+                if isinstance(error, FileExistsError):  # somebody's record, whose data was lost
+                    remove(path)
+                else:
+                    self.remove(upload.id)
             raise
         return descriptor
 
-    def remove(self, upload_id: UploadId, data_path: str | None = None) -> None:
-        """Remove everything of an upload; the mark first and last, so that the sweep can end what a crash cut."""
+    def _write_new_record(self, record: Record) -> None:
+        """In place, since nobody looks for it yet. What a crash tears has an empty data file and is a leftover."""
+        path = f"{self.directory}/{record.upload.id}.info"
+        text = record.encode(self.directory)
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        descriptor = os.open(path, flags, self._file_permissions)
+        try:
+            self._fill(descriptor, text)
+        finally:
+            os.close(descriptor)
+        self._sync_directory()
+        self.marks.sync_notes()
+        self._records.keep(text, record)
+
+    def remove(self, upload_id: UploadId, data_path: str | None = None) -> bool:
+        """Remove everything of an upload; the mark first and last, so that the sweep can end what a crash cut.
+
+        Tells whether there was anything.
+        """
         with suppress(OSError):  # a full or read-only disk must not keep anybody from deleting
-            self.mark_unfinished(upload_id)
-        for path in (f"{self.directory}/{upload_id}.info", data_path or f"{self.directory}/{upload_id}"):
-            _unlink(path)
-        self.sync_directory()
-        self.unmark_unfinished(upload_id)
+            self.marks.mark(upload_id)
+        had_record = remove(f"{self.directory}/{upload_id}.info")
+        had_data = remove(data_path or f"{self.directory}/{upload_id}")
+        self._sync_directory()
+        self.marks.clear(upload_id)
+        return had_record or had_data
 
     def copy_into_place(self, upload_id: UploadId, sources: list[str]) -> Generator[int, None, None]:
         """Join the files into the upload's data file, which appears whole at the end; yields bytes done so far."""
@@ -163,55 +239,17 @@ class Files:
             if self.is_durable:
                 sync_data(target)
             os.rename(path, f"{self.directory}/{upload_id}")
-        self.sync_directory()
-
-    # Marks.
-
-    def mark_unfinished(self, upload_id: UploadId) -> None:
-        """Not synced by itself: journals keep it with the record that is synced next, and without it nothing is lost,
-        only an expired upload stays."""
-        flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
-        os.close(os.open(f"{self._unfinished}/{upload_id}", flags, self._file_permissions))
-
-    def unmark_unfinished(self, upload_id: UploadId) -> None:
-        _unlink(f"{self._unfinished}/{upload_id}")
-
-    def marked_unfinished(self) -> list[UploadId]:
-        return _ids(self._unfinished)
+        self._sync_directory()
 
     def has_record(self, upload_id: UploadId) -> bool:
         return os.path.exists(f"{self.directory}/{upload_id}.info")
 
-    def mark_waiting(self, partials: Iterable[UploadId], final: UploadId) -> None:
-        for partial in partials:
-            self._mark_waiting(partial, final)
-        self.sync_directory(self._waiting)
-
-    def _mark_waiting(self, partial: UploadId, final: UploadId) -> None:
-        folder = f"{self._waiting}/{partial}"
-        flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
-        while True:
-            os.makedirs(folder, self._dir_permissions, exist_ok=True)
-            try:
-                os.close(os.open(f"{folder}/{final}", flags, self._file_permissions))
-                break
-            except FileNotFoundError:
-                self._refuse_if_unmounted()  # else somebody removed the empty folder in between
-        self.sync_directory(folder)
-
-    def unmark_waiting(self, partial: UploadId, final: UploadId) -> None:
-        _unlink(f"{self._waiting}/{partial}/{final}")
-        self.remove_empty_waiting(partial)
-
-    def remove_empty_waiting(self, partial: UploadId) -> None:
-        with suppress(OSError):
-            os.rmdir(f"{self._waiting}/{partial}")
-
-    def waiting_for(self, partial: UploadId) -> list[UploadId]:
-        return _ids(f"{self._waiting}/{partial}")
-
-    def marked_waiting(self) -> list[UploadId]:
-        return _ids(self._waiting)
+    def has_bytes(self, upload_id: UploadId) -> bool:
+        """Whether there is a data file that is not empty."""
+        try:
+            return os.stat(f"{self.directory}/{upload_id}").st_size > 0
+        except FileNotFoundError:
+            return False
 
     # Leftovers.
 
@@ -225,51 +263,8 @@ class Files:
         return found
 
     def remove_temporary(self, path: str) -> int:
-        _unlink(path)
+        remove(path)
         return 1
-
-    def _refuse_if_unmounted(self) -> None:
-        """A directory that is gone, or a mount point with nothing mounted, is a failure and no 404 for everybody."""
-        if not os.path.isdir(self._unfinished):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._unfinished)
-
-
-class UnsyncedError(OSError):
-    """The disk did not take what the page cache holds; the kernel tells this once and forgets."""
-
-
-def sync_data(descriptor: int) -> None:
-    """Bring a file's bytes to the disk. Raises UnsyncedError: then what was not synced before may be lost."""
-    try:
-        os.fdatasync(descriptor)
-    except OSError as error:
-        raise UnsyncedError(error.errno, error.strerror) from error
-
-
-def _read_file(path: str) -> tuple[bytes, os.stat_result]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, 1 << 22), os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_all(descriptor: int, data: memoryview, position: int) -> None:
-    """Write all of `data` at `position`; a disk that fills up takes what fits before it raises."""
-    while data:
-        count = os.pwrite(descriptor, data, position)
-        data = data[count:]
-        position += count
-
-
-def read_pieces(descriptor: int, start: int, end: int, piece_bytes: int) -> Iterator[bytes]:
-    """The bytes [start, end) in pieces. Raises EIO if the file is shorter: the bytes were lost."""
-    while start < end:
-        piece = os.pread(descriptor, min(piece_bytes, end - start), start)
-        if not piece:
-            raise OSError(errno.EIO, "the file is shorter than its record says")
-        yield piece
-        start += len(piece)
 
 
 def _copy(source: str, target: int, position: int) -> Iterator[int]:
@@ -298,16 +293,3 @@ def _copy(source: str, target: int, position: int) -> Iterator[int]:
             yield count
     finally:
         os.close(descriptor)
-
-
-def _unlink(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def _ids(folder: str) -> list[UploadId]:
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return []
-    return [upload_id for upload_id in map(parse_id, names) if upload_id is not None]

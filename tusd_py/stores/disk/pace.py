@@ -20,8 +20,12 @@ T = TypeVar("T")
 SLOW_SECONDS = 0.005
 """A call that takes longer makes the loop's other requests feel it."""
 
+SLOW_BUDGET_SECONDS = 0.1
+"""What such calls may take together before the disk counts as slow: one of them is often the machine's doing, which
+had other work for this processor. A second gives it back."""
+
 WARY_SECONDS = 2.0
-"""How long calls go to threads after a slow one."""
+"""How long calls go to threads then."""
 
 
 class Pace:
@@ -30,6 +34,8 @@ class Pace:
     def __init__(self, threads: int = 16) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="tusd-py-disk")
         self._wary_until = 0.0
+        self._slow_seconds = 0.0
+        self._slow_at = 0.0
 
     @property
     def is_slow(self) -> bool:
@@ -41,15 +47,26 @@ class Pace:
         try:
             return call()
         finally:
-            now = time.monotonic()
-            if now - start > SLOW_SECONDS:
-                self._wary_until = now + WARY_SECONDS
+            seconds = time.monotonic() - start
+            if seconds > SLOW_SECONDS:
+                self._count_slow(start, seconds)
+
+    def _count_slow(self, start: float, seconds: float) -> None:
+        forgiven = (start - self._slow_at) * SLOW_BUDGET_SECONDS
+        self._slow_seconds = max(self._slow_seconds - forgiven, 0.0) + seconds
+        self._slow_at = start + seconds
+        if self._slow_seconds > SLOW_BUDGET_SECONDS:
+            self._wary_until = self._slow_at + WARY_SECONDS
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run a call that usually needs no disk access: inline unless the disk was slow of late."""
-        if self.is_slow:
+        if time.monotonic() < self._wary_until:
             return await self.run_in_thread(call)
         return self.run_inline(call)
+
+    def run_in_background(self, call: Callable[[], object]) -> None:
+        """Run soon, in a thread, for nobody who waits. From any thread."""
+        self._executor.submit(call)
 
     async def run_in_thread(self, call: Callable[[], T]) -> T:
         return await self.wait(self.start(call))

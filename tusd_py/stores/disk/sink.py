@@ -1,5 +1,5 @@
-"""Bytes on their way into a file: gathered in pooled buffers, written at the committed offset (failures F9), and
-brought to the disk while more arrive, so that little is left to wait for at the end.
+"""Bytes on their way into a file: gathered in pooled buffers, as many as there are, written at the committed offset
+(failures F9), and brought to the disk while more arrive, so that little is left to wait for at the end.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
-from tusd_py.stores.disk.files import sync_data, write_all
+from tusd_py.stores.disk.descriptors import sync_data, write_all
 from tusd_py.stores.disk.pace import Pace
 
 BUFFER_BYTES = 256 * 1024
 """Measured: larger ones leave the second-level cache and are slower, smaller ones cost more calls."""
+
+KEPT_BUFFERS = 64
+"""How many stay for the next upload, since making one anew means page faults."""
 
 SYNC_BYTES = 8 * 1024 * 1024
 """A sync starts in a thread each time this much is new; with 1 GiB in one PATCH it leaves 3 ms for the end, not 300."""
@@ -24,26 +27,57 @@ CHECKPOINT_SECONDS = 1.0
 
 
 class BufferPool:
-    """Spare buffers, since making one anew for each request means page faults. Keeps up to `keep` of them."""
+    """The buffers of one process, bounded however many uploads are under way. Used in the event loop only.
 
-    def __init__(self, keep: int = 64) -> None:
-        self._spare: list[bytearray] = []
-        self._keep = keep
+    `spare` is the one that the next bytes go into, whoever's they are: they stay there until the loop runs again.
+    """
 
-    def take(self) -> bytearray:
-        return self._spare.pop() if self._spare else bytearray(BUFFER_BYTES)
+    def __init__(self, limit: int = 128) -> None:
+        self.spare = memoryview(bytearray(BUFFER_BYTES))
+        self._free: list[memoryview] = []
+        self._limit = limit
+        self._taken = 0
 
-    def give_back(self, buffer: bytearray) -> None:
-        if len(self._spare) < self._keep:
-            self._spare.append(buffer)
+    def take(self) -> memoryview | None:
+        """The spare with what is in it; None when so many are taken that there is none to replace it."""
+        if self._taken >= self._limit:
+            return None
+        self._taken += 1
+        taken, self.spare = self.spare, self._free.pop() if self._free else memoryview(bytearray(BUFFER_BYTES))
+        return taken
+
+    def copy(self, count: int) -> memoryview:
+        """The first bytes of the spare, for whoever cannot do without."""
+        self._taken += 1
+        return memoryview(bytearray(self.spare[:count]))
+
+    def give_back(self, buffer: memoryview) -> None:
+        self._taken -= 1
+        if len(buffer) == BUFFER_BYTES and len(self._free) < KEPT_BUFFERS:
+            self._free.append(buffer)
 
 
 class FileSink:
     """A `core.body.Sink` into the descriptor `file` from `offset` on. `written` counts bytes handed to the kernel.
 
+    It has a buffer of its own only while bytes wait in it, and only if the pool has one: else they are written at once.
     With `checkpoint`, data is synced while it flows, and now and then `checkpoint(offset)` is called in a thread once
     the file is on the disk up to there. Call `flush` after the last byte, and `release` in any case.
     """
+
+    __slots__ = (
+        "_checkpoint",
+        "_checkpoint_at",
+        "_file",
+        "_offset",
+        "_own",
+        "_pace",
+        "_pool",
+        "_sync",
+        "_synced",
+        "_used",
+        "written",
+    )
 
     def __init__(
         self, file: int, offset: int, pool: BufferPool, pace: Pace, checkpoint: Callable[[int], None] | None
@@ -53,27 +87,27 @@ class FileSink:
         self._offset = offset
         self._pool = pool
         self._pace = pace
-        self._buffer: bytearray | None = None  # taken for the first byte: an idle client costs no memory
-        self._view = memoryview(b"")
+        self._own: memoryview | None = None
         self._used = 0
         self._checkpoint = checkpoint
+        self._checkpoint_at = time.monotonic() + CHECKPOINT_SECONDS if checkpoint else 0.0
         self._synced = 0
         self._sync: asyncio.Future[None] | None = None
-        self._checkpoint_at = time.monotonic() + CHECKPOINT_SECONDS
 
     def buffer(self) -> memoryview:
-        if self._buffer is None:
-            self._buffer = self._pool.take()
-            self._view = memoryview(self._buffer)
-        return self._view[self._used :]
+        return self._pool.spare if self._own is None else self._own[self._used :]
 
     def filled(self, count: int) -> Awaitable[None] | None:
         self._used += count
-        if self._used < BUFFER_BYTES:
+        if self._own is None and self._used < BUFFER_BYTES:
+            self._own = self._pool.take()
+        if self._own is not None and self._used < BUFFER_BYTES:
             return None
         if self._pace.is_slow:
+            self._own = self._own or self._pool.take() or self._pool.copy(self._used)
             return self._write_in_thread()
         self._pace.run_inline(self._write)
+        self._let_go()
         self._sync_ahead()
         return None
 
@@ -91,19 +125,23 @@ class FileSink:
         if sync is not None:
             with suppress(OSError):  # the append has failed already
                 await self._pace.wait(sync)
-        if self._buffer is not None:
-            self._view.release()
-            self._pool.give_back(self._buffer)
-            self._buffer = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._own is not None:
+            self._pool.give_back(self._own)
+            self._own = None
 
     async def _write_in_thread(self) -> None:
         await self._pace.run_in_thread(self._write)
+        self._let_go()
         self._sync_ahead()
 
     def _write(self) -> None:
-        write_all(self._file, self._view[: self._used], self._offset + self.written)
-        self.written += self._used
-        self._used = 0
+        buffer = self._pool.spare if self._own is None else self._own
+        count, self._used = self._used, 0
+        write_all(self._file, buffer[:count], self._offset + self.written)
+        self.written += count
 
     def _sync_ahead(self) -> None:
         """Start bringing to the disk what is new, unless a sync is still under way."""

@@ -16,11 +16,12 @@ import anyio.lowlevel
 from tusd_py.core.checksum import Buffer
 from tusd_py.core.upload import Upload, UploadId
 from tusd_py.errors import ConfigError, RequestError, TusError, upload_not_found
+from tusd_py.stores.disk.descriptors import read_pieces
 from tusd_py.stores.disk.failures import Failures, advice
-from tusd_py.stores.disk.files import Files, read_pieces
+from tusd_py.stores.disk.files import Files, UnreadableRecordError
 from tusd_py.stores.disk.pace import Pace
 from tusd_py.stores.disk.sink import BUFFER_BYTES, BufferPool
-from tusd_py.stores.disk.stored import Disk, StoredFile, boot_id
+from tusd_py.stores.disk.stored import Disk, StoredFile, boot_id, snapshot
 
 Hold = Callable[[UploadId], AbstractAsyncContextManager[None]]
 
@@ -30,6 +31,8 @@ class DiskStore:
 
     `is_durable`: data and record are on the disk before an offset is answered, so it survives a power cut; without,
     it survives the death of the server. Any number of processes may use one directory, with a locker they share.
+    `finishes_by_size`: without `is_durable`, an upload is available as soon as its last byte is written, and `finish`
+    writes nothing. Not for those who want a say in what becomes available.
     """
 
     def __init__(
@@ -37,16 +40,19 @@ class DiskStore:
         directory: str | os.PathLike[str],
         *,
         is_durable: bool = True,
+        finishes_by_size: bool = True,
         dir_permissions: int = 0o775,
         file_permissions: int = 0o664,
     ) -> None:
+        pace = Pace()
         files = Files(
             Path(directory),
             is_durable=is_durable,
             dir_permissions=dir_permissions,
             file_permissions=file_permissions,
+            in_background=pace.run_in_background,
         )
-        self._disk = Disk(files, Pace(), BufferPool(), Failures(files.directory))
+        self._disk = Disk(files, pace, BufferPool(), Failures(files.directory), finishes_by_size)
 
     @property
     def directory(self) -> str:
@@ -62,6 +68,7 @@ class DiskStore:
 
     def close(self) -> None:
         self._disk.pace.close()
+        self._disk.files.marks.close()
 
     async def create(self, upload: Upload) -> StoredFile:
         disk = self._disk
@@ -76,19 +83,21 @@ class DiskStore:
     async def open(self, upload_id: UploadId) -> StoredFile:
         disk = self._disk
         with disk.failures.translated():
-            record, data = await disk.pace.run(lambda: disk.files.read_record(upload_id))
-            is_clean = record == record.committed(data.st_size, disk.boot)
-            run = disk.pace.run_in_thread if disk.files.is_durable and not is_clean else disk.pace.run
-            try:
-                return await run(lambda: StoredFile.recovered(disk, record))
-            except FileNotFoundError:
-                raise upload_not_found() from None
+            stored = await disk.pace.run(lambda: StoredFile.opened(disk, upload_id))
+            if stored.needs_repair:
+                run = disk.pace.run_in_thread if disk.files.is_durable else disk.pace.run
+                try:
+                    await run(stored.repair)
+                except BaseException:
+                    await stored.close()
+                    raise
+            return stored
 
     async def declare_length(self, upload_id: UploadId, length: int) -> None:
         files = self._disk.files
 
         def declare() -> None:
-            record, _ = files.read_record(upload_id)
+            record = files.read_own_record(upload_id)
             files.write_record(replace(record, upload=replace(record.upload, length=length)))
 
         with self._disk.failures.translated():
@@ -105,7 +114,7 @@ class DiskStore:
                 return
             files.remove(upload_id, files.data_path(record))
             for waited_for in dict.fromkeys(record.upload.partials):
-                files.unmark_waiting(waited_for, upload_id)
+                files.marks.unmark_waiting(waited_for, upload_id)
 
         with self._disk.failures.translated():
             await self._disk.pace.run_in_thread(terminate)
@@ -133,36 +142,34 @@ class DiskStore:
 
     async def note_waiting(self, final: UploadId, partials: Iterable[UploadId]) -> None:
         with self._disk.failures.translated():
-            await self._disk.pace.run_in_thread(lambda: self._disk.files.mark_waiting(set(partials), final))
+            await self._disk.pace.run_in_thread(lambda: self._disk.files.marks.mark_waiting(set(partials), final))
 
     async def waiting_for(self, partial: UploadId) -> list[UploadId]:
         with self._disk.failures.translated():
-            return await self._disk.pace.run(lambda: self._disk.files.waiting_for(partial))
+            return await self._disk.pace.run(lambda: self._disk.files.marks.waiting_for(partial))
 
     async def unfinished(self) -> AsyncIterator[Upload]:
         with self._disk.failures.translated():
-            marked = await self._disk.pace.run_in_thread(self._disk.files.marked_unfinished)
+            marked = await self._disk.pace.run_in_thread(self._disk.files.marks.unfinished)
         for upload_id in marked:
             await anyio.lowlevel.checkpoint()  # there may be thousands, and requests wait
-            try:
-                upload = await self.read(upload_id)
-            except RequestError:
-                continue  # no record, or no data: for `sweep_leftovers`
-            if not upload.is_available:
+            upload = await self._read_if_there(upload_id)
+            if upload is not None and not upload.is_available:
                 yield upload
 
     async def sweep_leftovers(self, hold: Hold) -> int:
         files, run = self._disk.files, self._disk.pace.run_in_thread
-        removed = 0
+        marks, removed = files.marks, 0
         with self._disk.failures.translated():
-            for upload_id in await run(files.marked_unfinished):
+            await run(marks.tidy)
+            for upload_id in await run(marks.unfinished):
                 removed += await self._swept(hold, upload_id, partial(self._sweep_mark, upload_id))
             for upload_id, path in await run(files.temporaries):
                 removed += await self._swept(hold, upload_id, partial(files.remove_temporary, path))
-            for waited_for in await run(files.marked_waiting):
-                for final in await run(partial(files.waiting_for, waited_for)):
+            for waited_for in await run(marks.waited_for):
+                for final in await run(partial(marks.waiting_for, waited_for)):
                     removed += await self._swept(hold, final, partial(self._sweep_waiting, waited_for, final))
-                await run(partial(files.remove_empty_waiting, waited_for))
+                await run(partial(marks.remove_empty_waiting, waited_for))
         return removed
 
     async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
@@ -193,7 +200,15 @@ class DiskStore:
         is_committed = found == record.upload.offset
         offset = found if record.boot is None else record.upload.offset
         is_settled = is_committed or (record.boot is None and not self._disk.files.is_durable)
-        return replace(record.upload, offset=offset, touched_at=data.st_mtime, is_settled=is_settled)
+        return snapshot(record.upload, offset=offset, touched_at=data.st_mtime, is_settled=is_settled)
+
+    async def _read_if_there(self, upload_id: UploadId) -> Upload | None:
+        """None without a record, or without data: that is for `sweep_leftovers`."""
+        with self._disk.failures.translated():
+            try:
+                return await self._disk.pace.run(lambda: self._read(upload_id))
+            except (RequestError, UnreadableRecordError):
+                return None
 
     async def _swept(self, hold: Hold, upload_id: UploadId, sweep: Callable[[], int]) -> int:
         try:
@@ -204,21 +219,22 @@ class DiskStore:
 
     def _sweep_mark(self, upload_id: UploadId) -> int:
         files = self._disk.files
-        if not files.has_record(upload_id):
-            files.remove(upload_id)
-            return 1
         try:
             record, _ = files.read_record(upload_id)
-        except RequestError:
-            files.remove(upload_id)  # a record without data: lost, and nothing can come of it
-            return 1
+        except RequestError:  # a record without data is lost, data without a record never was: nothing can come of it
+            return files.remove(upload_id)
+        except UnreadableRecordError as error:
+            if not files.has_bytes(upload_id):  # a creation that nobody was told of (failures F12)
+                return files.remove(upload_id)
+            self._disk.failures.log(error)  # somebody's bytes: for people to look at
+            return 0
         if record.upload.is_available:
-            files.unmark_unfinished(upload_id)
+            files.marks.clear(upload_id)
         return 0
 
     def _sweep_waiting(self, waited_for: UploadId, final: UploadId) -> int:
         files = self._disk.files
         if files.has_record(final) and not self._read(final).is_available:
             return 0
-        files.unmark_waiting(waited_for, final)
+        files.marks.unmark_waiting(waited_for, final)
         return 1

@@ -12,15 +12,17 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 
 from tusd_py.core.body import Body
-from tusd_py.core.upload import State, Upload
+from tusd_py.core.upload import State, Upload, UploadId
 from tusd_py.errors import upload_not_found
+from tusd_py.stores.disk.descriptors import UnsyncedError, read_pieces, sync_data
 from tusd_py.stores.disk.failures import Failures
-from tusd_py.stores.disk.files import Files, UnsyncedError, read_pieces, sync_data
+from tusd_py.stores.disk.files import Files
 from tusd_py.stores.disk.pace import Pace
 from tusd_py.stores.disk.record import Record
 from tusd_py.stores.disk.sink import BUFFER_BYTES, BufferPool, FileSink
@@ -36,6 +38,18 @@ def boot_id() -> str:
         return secrets.token_hex(16)
 
 
+_INDEXES = {each.name: index for index, each in enumerate(fields(Upload))}
+_values = attrgetter(*_INDEXES)
+
+
+def snapshot(upload: Upload, **changes: object) -> Upload:
+    """dataclasses.replace at half its price: each request takes several."""
+    values = list(_values(upload))
+    for name, value in changes.items():
+        values[_INDEXES[name]] = value
+    return Upload(*values)
+
+
 @dataclass(frozen=True, slots=True)
 class Disk:
     """What the uploads of one store share."""
@@ -44,6 +58,7 @@ class Disk:
     pace: Pace
     pool: BufferPool
     failures: Failures
+    finishes_by_size: bool
 
     @property
     def boot(self) -> str | None:
@@ -52,7 +67,7 @@ class Disk:
 
 
 class StoredFile:
-    """A `core.ports.StoredUpload`. Made by `recovered` or `created` only."""
+    """A `core.ports.StoredUpload`. Made by `created` or `opened` only; then repaired, if it needs that."""
 
     def __init__(self, disk: Disk, record: Record, file: int, offset: int, touched_at: float) -> None:
         self._disk = disk
@@ -60,46 +75,73 @@ class StoredFile:
         self._record = record
         self._file = file
         self._offset = offset  # may be ahead of the record: see `_commit`
+        self._state = record.upload.state  # likewise: see `finish`
+        self._has_strays = False
+        self._upload: Upload | None = None  # the snapshot, while it is true
 
     @classmethod
     def created(cls, disk: Disk, upload: Upload) -> StoredFile:
         """Make the upload's files. Blocking."""
-        record = Record(upload, boot=disk.boot)
+        by_size = disk.finishes_by_size and not (disk.files.is_durable or upload.length is None or upload.is_final)
+        record = Record(upload, boot=disk.boot, finishes_by_size=by_size)
         return cls(disk, record, disk.files.create(record), upload.offset, time.time())
 
     @classmethod
-    def recovered(cls, disk: Disk, record: Record) -> StoredFile:
-        """Open, cut strays (failures F9), and commit what a crash left written but not counted. Blocking."""
-        is_durable = disk.files.is_durable
+    def opened(cls, disk: Disk, upload_id: UploadId) -> StoredFile:
+        """Open as it stands. Blocking."""
+        record = disk.files.read_own_record(upload_id)
         flags = os.O_RDONLY if record.upload.is_available else os.O_RDWR
-        file = os.open(disk.files.data_path(record), flags | os.O_CLOEXEC)
+        try:
+            file = os.open(disk.files.data_path(record), flags | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise upload_not_found() from None
         try:
             data = os.fstat(file)
-            size = data.st_size
-            offset = record.offset(size, boot_id())
+            record = record.seen(data.st_size)
+            offset = record.offset(data.st_size, boot_id())
             if offset < record.upload.offset:
                 raise upload_not_found()  # promise 5
-            recovered = record.committed(offset, disk.boot)
-            if not record.upload.is_available:
-                if size > offset:
-                    os.ftruncate(file, offset)
-                if is_durable and recovered != record:
-                    sync_data(file)
-                # Where the size is the offset the record needs no word of it, but it must say that it is so.
-                if is_durable or record.is_unverified or record.boot is not None:
-                    record = disk.files.replace_record(record, recovered)
+            stored = cls(disk, record, file, offset, data.st_mtime)
+            stored._has_strays = data.st_size > offset
+            return stored
         except BaseException:
             os.close(file)
             raise
-        return cls(disk, record, file, offset, data.st_mtime)
+
+    @property
+    def needs_repair(self) -> bool:
+        """Whether there are strays, or bytes that a crash or another durability left written but not counted."""
+        record = self._record
+        if record.upload.is_available:
+            return False
+        return self._has_strays or (self._must_note and record != self._committed(self._offset))
+
+    def repair(self) -> None:
+        """Cut strays (failures F9), and commit what is written but not counted. Blocking."""
+        record, recovered = self._record, self._committed(self._offset)
+        if self._has_strays:
+            os.ftruncate(self._file, self._offset)
+        if self._disk.files.is_durable and recovered != record:
+            sync_data(self._file)
+        # Where the size is the offset the record needs no word of it, but it must say that it is so.
+        if self._must_note:
+            self._record = self._disk.files.replace_record(record, recovered)
+        self._has_strays = False
 
     @property
     def upload(self) -> Upload:
-        return replace(self._record.upload, offset=self._offset, touched_at=self._touched_at, is_settled=True)
+        if self._upload is None:
+            self._upload = snapshot(
+                self._record.upload,
+                offset=self._offset,
+                state=self._state,
+                touched_at=self._touched_at,
+                is_settled=True,
+            )
+        return self._upload
 
     async def append(self, body: Body) -> int:
-        start = self._offset
-        disk = self._disk
+        start, disk = self._offset, self._disk
         with disk.failures.translated():
             if body.is_atomic:
                 await self._write_record(replace(self._committed(start), is_unverified=True))
@@ -126,9 +168,11 @@ class StoredFile:
 
     async def finish(self) -> None:
         with self._disk.failures.translated():
-            finished = replace(self._committed(self._offset).upload, state=State.AVAILABLE)
-            await self._write_record(Record(finished, data_path=self._record.data_path))
-            await self._disk.pace.run(self._unmark)
+            if not self._record.is_finished_at(self._offset):
+                finished = replace(self._committed(self._offset).upload, state=State.AVAILABLE)
+                await self._write_record(Record(finished, data_path=self._record.data_path))
+            self._state, self._upload = State.AVAILABLE, None
+            await self._disk.pace.run(lambda: self._disk.files.marks.finish(self._record.upload))
 
     async def close(self) -> None:
         if self._file >= 0:
@@ -145,11 +189,11 @@ class StoredFile:
             await self._disk.pace.run_in_thread(lambda: sync_data(self._file))
         # The last append needs no record of its own: `finish` follows and writes one. After a crash in between the
         # file's size tells the offset, and after a power cut nothing was answered yet.
-        is_noted = files.is_durable or self._record.is_unverified or self._record.boot is not None
-        if offset != self._record.upload.length and is_noted:
+        if offset != self._record.upload.length and self._must_note:
             await self._write_record(self._committed(offset))
         self._offset = offset
         self._touched_at = time.time()
+        self._upload = None
 
     async def _discard(self, offset: int) -> None:
         """What was written since `offset` never was (tus S4)."""
@@ -171,8 +215,18 @@ class StoredFile:
         with suppress(OSError):
             os.ftruncate(self._file, self._record.upload.offset)
 
+    @property
+    def _must_note(self) -> bool:
+        """Whether the record has to say which bytes count, or that they do not finish: the size alone must not."""
+        record, disk = self._record, self._disk
+        is_by_size = record.finishes_by_size and not disk.finishes_by_size
+        return disk.files.is_durable or record.is_unverified or record.boot is not None or is_by_size
+
     def _committed(self, offset: int) -> Record:
-        return self._record.committed(offset, self._disk.boot)
+        record = self._record.committed(offset, self._disk.boot)
+        if record.finishes_by_size and not self._disk.finishes_by_size:
+            return replace(record, finishes_by_size=False)
+        return record
 
     async def _write_record(self, record: Record) -> None:
         files, pace = self._disk.files, self._disk.pace
@@ -184,9 +238,3 @@ class StoredFile:
         pieces = read_pieces(self._file, start, end, BUFFER_BYTES)
         while piece := await self._disk.pace.run(lambda: next(pieces, b"")):
             yield piece
-
-    def _unmark(self) -> None:
-        files, upload = self._disk.files, self._record.upload
-        files.unmark_unfinished(upload.id)
-        for partial in dict.fromkeys(upload.partials):
-            files.unmark_waiting(partial, upload.id)
