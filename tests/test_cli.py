@@ -156,7 +156,7 @@ def test_config_may_be_saved_and_given_back(tmp_path):
         "--show-startup-logs=false", "--least-rate=1KiB", "--header-timeout=5s", "--keep-alive-timeout=6s",
         "--write-timeout=7s", "--answer-timeout=8s", "--max-connections=9", "--max-connections-per-address=3",
         "--max-requests=10", "--max-unwanted-body=11", "--log-format=json", "--expose-metrics=false",
-        "--metrics-path=/m",
+        "--metrics-path=/m", "--metrics-port=9", "--tracing",
     ]  # fmt: skip
     assert len(flags) == len(SETTINGS), "give every setting a value here that is not its default"
     wanted = load(flags, {}).config

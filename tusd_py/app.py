@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_network
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 from starlette.applications import Starlette
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from tusd_py import tracing
 from tusd_py.config import Config
 from tusd_py.core.observer import NOBODY
 from tusd_py.core.patience import Patience
@@ -29,10 +31,13 @@ from tusd_py.metrics import Metrics
 from tusd_py.stores.disk import DiskStore
 from tusd_py.stores.disk.files import WORK_FOLDER
 from tusd_py.web import health
-from tusd_py.web.application import Application
+from tusd_py.web.application import Application, Fork
 from tusd_py.web.cors import Cors
 from tusd_py.web.requests import Proxies
 from tusd_py.web.routes import TusEndpoint
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 log = logging.getLogger("tusd_py.app")
 
@@ -47,6 +52,8 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     store = _store(config)
     locker = _locker(config, store)
     metrics = Metrics(shared_folder, slot) if config.expose_metrics else None
+    operations = _operations(config, lambda: uploads.is_stopping, store, metrics)
+    provider = tracing.start() if config.tracing else None
     uploads = Uploads(store, locker, _rules(config), metrics or NOBODY)
     endpoint = TusEndpoint(
         uploads,
@@ -62,6 +69,8 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
             if metrics is not None:
                 stack.callback(metrics.close)
             stack.callback(store.close)
+            if provider is not None:
+                stack.push_async_callback(tracing.finish, provider)
             if isinstance(locker, FileLocker):
                 await locker.start()
                 stack.push_async_callback(locker.aclose)
@@ -76,12 +85,14 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
         endpoint,
         cors=None if config.disable_cors else _cors(config),
         observer=metrics or NOBODY,
-        others=_operations(config, uploads, store, metrics),
+        others={} if config.metrics_port else operations,
+        outermost=_tracing(config, provider, frozenset(operations)),
         lifespan=lifespan,
         exception_handlers={HTTPException: _answer_error},
     )
     app.state.uploads = uploads
     app.state.metrics = metrics
+    app.state.operations = Fork(operations, health.missing())
     return app
 
 
@@ -96,11 +107,19 @@ def _store(config: Config) -> DiskStore:
     return store
 
 
-def _operations(config: Config, uploads: Uploads, store: DiskStore, metrics: Metrics | None) -> dict[str, ASGIApp]:
+def _tracing(config: Config, provider: TracerProvider | None, untraced: frozenset[str]) -> Callable[[ASGIApp], ASGIApp]:
+    if provider is None:
+        return lambda app: app
+    return lambda app: tracing.Tracing(app, provider, config.base_path, untraced)
+
+
+def _operations(
+    config: Config, is_stopping: Callable[[], bool], store: DiskStore, metrics: Metrics | None
+) -> dict[str, ASGIApp]:
     """What those ask who run the server, by path."""
     apps: dict[str, ASGIApp] = {
         "/healthz": health.alive(),
-        "/readyz": health.ready(health.Probe(health.in_thread(store.prepare)), lambda: uploads.is_stopping),
+        "/readyz": health.ready(health.Probe(health.in_thread(store.probe)), is_stopping),
     }
     if metrics is not None:
         apps[config.metrics_path] = health.metrics(metrics.expose)

@@ -131,6 +131,8 @@ def _serve(config: Config, lifeline: Lifeline | None = None) -> int:
         shutdown_timeout_seconds=config.shutdown_timeout,
         bounds=_bounds(config, workers=1 if lifeline is None else config.workers or count_cores()),
         counter=app.state.metrics,
+        operations=app.state.operations,
+        operations_port=config.metrics_port,
         announce=say_ready if lifeline is None else None,
     )
     _calm_collector()
@@ -210,6 +212,7 @@ def _supervise(config: Config, argv: Sequence[str], command: Sequence[str]) -> i
         reload=lambda: _reload(config, argv),
         announce=lambda listeners: announce(listeners.url(config.base_path, is_tls=bool(config.tls_certificate))),
         notify_address=environment.notify_address(),
+        operations_port=config.metrics_port,
     )
     return supervise(plan)
 
@@ -223,7 +226,7 @@ def _settings(config: Config) -> Settings:
 def _reload(old: Config, argv: Sequence[str]) -> Settings:
     """The settings as they are now. Raises ConfigError, also for a change that new workers cannot make."""
     new = load(argv).config
-    for name in ("host", "port", "unix_sock", "workers"):
+    for name in ("host", "port", "unix_sock", "metrics_port", "workers"):
         if getattr(new, name) != getattr(old, name):
             flag = SETTINGS[name].flag
             raise ConfigError(f"{flag} was changed, which needs a restart: it is read only once")

@@ -6,16 +6,21 @@ nothing of uploads. Where spans go is the SDK's matter, which reads OTEL_* by it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+import threading
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from tusd_py import __version__
 from tusd_py.errors import ConfigError
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span, TracerProvider
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Span
+    from opentelemetry.trace import TracerProvider as AnyProvider
 
-Scope = dict[str, Any]
+Scope = MutableMapping[str, Any]
 Headers = Mapping[bytes, bytes]
 
 LONGEST_VALUE = 256
@@ -44,13 +49,27 @@ def start() -> TracerProvider:
     return provider
 
 
+async def finish(provider: TracerProvider, within_seconds: float = 5.0) -> None:
+    """Send what is left; a collector that is away must not hold up the end."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def send() -> None:
+        provider.shutdown()
+        with contextlib.suppress(RuntimeError):  # nobody waits any more
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=send, name="tracing", daemon=True).start()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(done.wait(), within_seconds)
+
+
 class Tracing:
     """Wraps an ASGI `app`. Requests to `untraced` paths, those of who watches the server, get no span.
 
     Upload id, offset and bytes are taken from path and headers, where tus has them.
     """
 
-    def __init__(self, app: Any, provider: TracerProvider, base_path: str, untraced: frozenset[str]) -> None:
+    def __init__(self, app: Any, provider: AnyProvider, base_path: str, untraced: frozenset[str]) -> None:
         from opentelemetry import propagate, trace  # noqa: PLC0415
 
         self._app = app

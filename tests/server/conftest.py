@@ -23,6 +23,7 @@ from typing import Any, cast
 import pytest
 import uvloop
 
+from tests.server.supervised import Run, Supervised
 from tusd_py.server.bounds import Bounds
 from tusd_py.server.protocol import TusProtocol
 from tusd_py.server.serve import ServeOptions, Server
@@ -330,3 +331,19 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The test runs twice: applications read bodies by ASGI messages, and by the lane."""
     monkeypatch.setattr(Way, "chosen", request.param)
     return str(request.param)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    """run(*flags, changes=..., environ=...) starts a server that ends with the test."""
+    servers: list[Supervised] = []
+
+    def run_one(*flags: str, **more: object) -> Supervised:
+        folder = tmp_path / str(len(servers))
+        folder.mkdir()
+        servers.append(Supervised(folder, *flags, **more))  # type: ignore[arg-type]
+        return servers[-1]
+
+    yield run_one
+    for server in servers:
+        server.clear_away()

@@ -162,3 +162,6 @@ def frozen(*pids: int) -> Iterator[None]:
         for pid in pids:
             if is_alive(pid):
                 os.kill(pid, signal.SIGCONT)
+
+
+Run = Callable[..., Supervised]

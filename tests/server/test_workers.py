@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import pytest
 from tests.server.supervised import (
     PATIENCE_SECONDS,
     ROOT,
+    Run,
     Supervised,
     children,
     environ_of,
@@ -38,24 +38,7 @@ from tusd_py.server.lifeline import Lifeline, Orders
 from tusd_py.server.sockets import listen
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-Run = Callable[..., Supervised]
 TWO = ("--port", "0", "--workers", "2")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    """run(*flags, changes=..., environ=...) starts a server that ends with the test."""
-    servers: list[Supervised] = []
-
-    def run_one(*flags: str, **more: object) -> Supervised:
-        folder = tmp_path / str(len(servers))
-        folder.mkdir()
-        servers.append(Supervised(folder, *flags, **more))  # type: ignore[arg-type]
-        return servers[-1]
-
-    yield run_one
-    for server in servers:
-        server.clear_away()
 
 
 # Starting.
@@ -156,7 +139,7 @@ def test_a_supervisor_that_was_stopped_does_not_stop_its_workers() -> None:
     """It reads nothing, for hours if need be."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        ours.sendall(Orders(0, "", {}, [], []).to_line())
+        ours.sendall(Orders(0, "", {}, [], [], []).to_line())
         lifeline = Lifeline(theirs.fileno())
         talker = threading.Thread(target=lambda: [lifeline.say("beat") for _ in range(5000)], daemon=True)
         talker.start()
@@ -264,7 +247,7 @@ def test_a_worker_that_hangs_is_replaced_and_its_connections_are_served_by_other
 
 def test_a_hanging_loop_writes_down_where(run: Run) -> None:
     blocked = "import time; from tusd_py.server.serve import Server; Server._take_strays = lambda _: time.sleep(99)"
-    server = run(*TWO, changes=f"supervise.HANG_SECONDS = 1.5\nif 'worker' in sys.argv: {blocked}")
+    server = run(*TWO, changes=f"supervise.HANG_SECONDS = 3.0\nif 'worker' in sys.argv: {blocked}")
     server.wait_for_log("killed by SIGABRT", 2)
     assert "Fatal Python error: Aborted" in server.log
     assert "in main_loop" in server.log

@@ -282,6 +282,18 @@ class Config:
         "/metrics", UrlPath(is_folder=False), LOGGING,
         "URL path of the metrics.",
     )  # fmt: skip
+    metrics_port: int = setting(
+        0, Number(0, 65535), LOGGING,
+        "TCP port of their own for metrics-path, /healthz and /readyz, on the same host, that no bound on connections"
+        " applies to; they are then not served where the uploads are. 0: they are served there.",
+        differs="tusd: no such setting; everybody who may upload may read the metrics.",
+    )  # fmt: skip
+    tracing: bool = setting(
+        False, SWITCH, LOGGING,
+        "One OpenTelemetry span for each request, none for its pieces, sent by OTLP over HTTP as the variables OTEL_*"
+        " say. Needs pip install 'tusd-py[otel]'. Costs 25 microseconds a request.",
+        differs="tusd: no such setting.",
+    )  # fmt: skip
     show_startup_logs: bool = setting(
         True, SWITCH, LOGGING,
         "Print where uploads go and how to stop. The first line, with the URL, is printed in any case: other programs"

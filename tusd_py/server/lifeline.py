@@ -24,13 +24,14 @@ RETIRE = "retire"
 class Orders:
     """What a worker is told. `slot` counts from 0, and its successor has the same; `folder` is for all workers of the
     supervisor, and theirs alone. `own` and `others` are descriptors of listening sockets: to accept on, and to look
-    after in case their owner hangs."""
+    after in case their owner hangs; `operations` is for metrics and health, and all workers accept on it."""
 
     slot: int
     folder: str
     settings: dict[str, str]
     own: list[int]
     others: list[int]
+    operations: list[int]
 
     def to_line(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"
@@ -46,7 +47,7 @@ class Lifeline:
             self.orders = Orders(**json.loads(line))
         except TypeError as error:
             raise ValueError(f"not orders: {line!r}") from error
-        for each in (descriptor, *self.orders.own, *self.orders.others):
+        for each in (descriptor, *self.orders.own, *self.orders.others, *self.orders.operations):
             os.set_inheritable(each, False)  # programs that the worker starts must not hold the port
         self.is_orphan = False
 

@@ -47,7 +47,8 @@ logger = logging.getLogger(__name__)
 class ServeOptions:
     """Plain values; `unix_sock` wins over host and port, and TLS is on if `tls_certificate` is set.
 
-    `announce` is called once, with the address, as soon as requests are answered.
+    `announce` is called once, with the address, as soon as requests are answered. `operations` is an application for
+    `operations_port` (0: none), on the same host, that the bound on connections does not apply to.
     """
 
     host: str
@@ -60,6 +61,8 @@ class ServeOptions:
     shutdown_timeout_seconds: float
     bounds: Bounds = Bounds()
     counter: Counter | None = None
+    operations: Any = None
+    operations_port: int = 0
     announce: Callable[[str], None] | None = None
 
 
@@ -106,6 +109,7 @@ class Server(uvicorn.Server):
         self._loop_factory = loop_factory or _fastest_loop()
         self._lifeline = lifeline
         self._listeners: Listeners
+        self._operations = Listeners([])
         self._others: list[socket.socket] = []
         self._strays: set[asyncio.Task[None]] = set()
         self._tls: ssl.SSLContext | None = None
@@ -119,6 +123,7 @@ class Server(uvicorn.Server):
             if options.tls_certificate:
                 self._tls = tls_context(options.tls_certificate, options.tls_key, options.tls_mode)
             self._listeners = self._find_listeners()
+            self._operations = self._find_operations()
         except ConfigError as error:
             return self._complain(str(error))
         try:
@@ -126,6 +131,7 @@ class Server(uvicorn.Server):
                 runner.run(self.serve())
         finally:
             self._listeners.close()
+            self._operations.close()
         return 1 if self.lifespan.should_exit else 0
 
     def _find_listeners(self) -> Listeners:
@@ -135,6 +141,12 @@ class Server(uvicorn.Server):
             self._others = [socket.socket(fileno=each) for each in others]
             return Listeners([socket.socket(fileno=each) for each in own])
         return listen_unix(options.unix_sock) if options.unix_sock else listen(options.host, options.port)
+
+    def _find_operations(self) -> Listeners:
+        options = self._options
+        if self._lifeline is not None:
+            return Listeners([socket.socket(fileno=each) for each in self._lifeline.orders.operations])
+        return listen(options.host, options.operations_port) if options.operations_port else Listeners([])
 
     def _complain(self, message: str) -> int:
         if self._lifeline is not None:
@@ -201,6 +213,8 @@ class Server(uvicorn.Server):
         for listener in self._listeners.sockets:
             start = loop.create_unix_server if self._options.unix_sock else loop.create_server
             self.servers.append(await start(self._connect, sock=listener, ssl=self._tls, backlog=BACKLOG))
+        for listener in self._operations.sockets:
+            self.servers.append(await loop.create_server(self._connect_operations(), sock=listener, backlog=BACKLOG))
         self.started = True
         if self._lifeline is not None:
             end_within_seconds = self._options.shutdown_timeout_seconds + CANCEL_GRACE_SECONDS * 2
@@ -217,6 +231,11 @@ class Server(uvicorn.Server):
             bounds=self._options.bounds,
             admission=self._admission,
         )
+
+    def _connect_operations(self) -> Callable[[], TusProtocol]:
+        config = uvicorn.Config(self._options.operations, interface="asgi3", lifespan="off", log_config=None)
+        config.load()
+        return lambda: TusProtocol(config, self.server_state, {}, bounds=self._options.bounds)
 
     async def main_loop(self) -> None:
         loop = asyncio.get_running_loop()

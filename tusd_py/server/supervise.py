@@ -67,6 +67,7 @@ class Plan:
     reload: Callable[[], Settings]
     announce: Callable[[Listeners], None]
     notify_address: str = ""
+    operations_port: int = 0
 
 
 @dataclass(slots=True)
@@ -97,15 +98,19 @@ def supervise(plan: Plan) -> int:
     except ConfigError as error:
         return _complain(str(error), 1)
     folder = tempfile.mkdtemp(prefix="tusd-py-")
+    operations = Listeners([])
     try:
         shares = listeners.share(plan.count)
-        for listener in listeners.sockets:
+        if plan.operations_port:
+            operations = listen(plan.host, plan.operations_port)
+        for listener in (*listeners.sockets, *operations.sockets):
             listener.set_inheritable(True)
-        return _Supervisor(plan, listeners, shares, folder).run()
+        return _Supervisor(plan, listeners, shares, operations, folder).run()
     except ConfigError as error:
         return _complain(str(error), 1)
     finally:
         listeners.close()
+        operations.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -114,6 +119,7 @@ class _Supervisor:
     plan: Plan
     listeners: Listeners
     shares: list[list[socket.socket]]
+    operations: Listeners
     folder: str
     _slots: list[_Slot] = field(init=False)
     _children: dict[int, Child] = field(default_factory=dict)
@@ -318,7 +324,8 @@ class _Supervisor:
     def _start(self, slot: _Slot, settings: Settings) -> Child:
         # The same descriptors may be the share of all.
         others = [each for other in self._slots for each in other.share if each not in slot.share]
-        orders = Orders(slot.number, self.folder, settings.texts, slot.share, others)
+        operations = [listener.fileno() for listener in self.operations.sockets]
+        orders = Orders(slot.number, self.folder, settings.texts, slot.share, others, operations)
         child = Child.start(self.plan.command, self.plan.environment, orders)
         self._children[child.pid] = child
         self._selector.register(child.connection, selectors.EVENT_READ, child)

@@ -6,7 +6,7 @@ for. Everything else about it stays: routes, lifespan, state, and middleware tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -36,7 +36,7 @@ class Fork:
 
 class Application(Starlette):
     """`cors` None: no CORS headers and no refusals. `others` are apps by their path, that stand outside the envelope.
-    What follows is Starlette's.
+    `outermost` wraps all of it. What follows is Starlette's.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Application(Starlette):
         cors: Cors | None,
         observer: Observer,
         others: Mapping[str, ASGIApp],
+        outermost: Callable[[ASGIApp], ASGIApp] = lambda app: app,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -54,6 +55,7 @@ class Application(Starlette):
         self._cors = cors
         self._observer = observer
         self._others = others
+        self._outermost = outermost
 
     def build_middleware_stack(self) -> ASGIApp:
         router = ExceptionMiddleware(self.router, handlers=dict(self.exception_handlers))
@@ -68,4 +70,4 @@ class Application(Starlette):
         app: ASGIApp = Fork(self._others, Envelope(enveloped, self._cors, self._observer))
         for cls, arguments, keywords in reversed(self.user_middleware):
             app = cls(app, *arguments, **keywords)
-        return app
+        return self._outermost(app)

@@ -72,6 +72,15 @@ def alive() -> Endpoint:
     return Endpoint(page)
 
 
+def missing() -> Endpoint:
+    """For all other paths of a port of their own."""
+
+    async def page(_accept: str) -> Page:
+        return Page(b"no such page\n", status=404)
+
+    return Endpoint(page)
+
+
 def ready(probe: Probe, is_stopping: Callable[[], bool]) -> Endpoint:
     """200 while uploads can be taken, else 503 and why: who spreads the load asks this."""
 

@@ -66,6 +66,10 @@ class DiskStore:
             what = "it cannot be made there" if isinstance(error, FileNotFoundError) else advice(error)
             raise ConfigError(f"--upload-dir: cannot store uploads in {self.directory}: {what}") from error
 
+    def probe(self) -> None:
+        """See whether uploads can be written now. Raises OSError. Blocking, for as long as the disk hangs."""
+        self._disk.files.probe()
+
     def close(self) -> None:
         self._disk.pace.close()
         self._disk.files.marks.close()
