@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tusd_py.server.lifeline import Lifeline
     from tusd_py.server.supervise import Settings
 
+FEW_CONNECTIONS = 1000
+
 # Not for users: with the descriptor of a lifeline, this is how a supervisor starts a worker.
 WORKER = "worker"
 
@@ -156,7 +158,7 @@ def _bounds(config: Config, workers: int) -> Bounds:
         event(
             logging.getLogger("tusd_py.server"),
             "FewOpenFiles",
-            level=logging.WARNING,
+            level=logging.WARNING if has_files_for < FEW_CONNECTIONS else logging.INFO,
             connections=has_files_for * workers,
             advice="fewer than max-connections: raise the limit of open files (ulimit -n) to twice that per worker",
         )

@@ -66,14 +66,17 @@ class Files:
         """Make the folders, and see that files can be made in them."""
         for folder in (self.directory, *self.marks.folders, self._temporary):
             os.makedirs(folder, self._dir_permissions, exist_ok=True)
-        self.probe()
+        self._try_to_make(b"")  # from a full disk uploads can still be read
 
     def probe(self) -> None:
         """See that a file can be made and written in the folders, and make none of them: they may be unmounted."""
+        self._try_to_make(b"x")
+
+    def _try_to_make(self, content: bytes) -> None:
         path = f"{self._temporary}/probe.{secrets.token_hex(8)}"
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, self._file_permissions)
         try:
-            os.write(descriptor, b"x")
+            os.write(descriptor, content)
         finally:
             os.close(descriptor)
             remove(path)  # another process's sweep may have been there first
