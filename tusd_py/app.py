@@ -43,10 +43,17 @@ log = logging.getLogger("tusd_py.app")
 
 
 def create_app(config: Config | None = None, *, shared_folder: str | None = None, slot: int = 0) -> Application:
-    """The upload server as an ASGI application; `app.state.uploads` is its `Uploads`.
+    """The upload server as an ASGI application (tus 1.0), to be served alone or mounted anywhere in another one.
 
-    Makes the upload directory. Raises ConfigError if uploads cannot be stored there. Workers of one server are given
-    a `shared_folder`, in which they keep their metrics, and each a `slot`, its number from 0.
+    `config` is taken as it is, defaults without one; flags, environment and files are `tusd_py.config.load`'s. Makes
+    the upload directory and raises ConfigError where it cannot; a setting that is wrong has raised that already.
+
+    Run its lifespan once in each event loop that serves it (`app.router.lifespan_context(app)`): it sweeps what
+    expired, and closes what was opened. `app.state.uploads` is the application's `core.uploads.Uploads`, whose methods
+    are to be called in that loop. Middleware that is added stands in front of every request.
+
+    Workers of one server are given a `shared_folder`, in which they keep their metrics, and each a `slot`, its number
+    from 0; all others leave both alone.
     """
     config = config or Config()
     store = _store(config)

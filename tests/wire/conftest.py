@@ -1,4 +1,7 @@
-"""Starts the server under test, or takes the one of --url, and skips the cases of what it does not announce."""
+"""Starts the servers under test, or takes the one of --url, and skips the cases of what it does not announce.
+
+Every case runs on our own server and on each of `asgi_servers`, but for what the latter are known to do differently.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +13,86 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-# The folder has no package, so that it can be run by itself; its two modules are found here.
+# The folder has no package, so that it can be run by itself; its modules are found here.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from asgi_servers import COMMANDS, difference, run_asgi_server
 from target import Target
 
 MAX_SIZE_BYTES = 1 << 30
 START_SECONDS = 20.0
+OURS = "tusd-py"
+SERVERS = [OURS, *COMMANDS]
+DESELECTED = pytest.StashKey[Counter[tuple[str, str]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # A plain `pytest` reads this file too late for options, and then runs all servers. --url and --max-size are in
+    # tests/conftest.py.
+    parser.addoption(
+        "--server", action="append", choices=SERVERS, help="run tests/wire on this server only; may be repeated"
+    )
+    parser.addoption(
+        "--differences", action="store_true", help="run only the cases that are known to fail on other servers"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*names): skip unless the server announces these tus extensions")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "target" in metafunc.fixturenames and not metafunc.config.getoption("--url", default=None):
+        servers = metafunc.config.getoption("--server", default=None) or SERVERS
+        metafunc.parametrize("target", servers, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    reasons = {item: _difference(item) for item in items if item.path.parent == Path(__file__).parent}
+    wants_differences = bool(config.getoption("--differences", default=False))
+    deselected = [item for item, why in reasons.items() if (why is None) == wants_differences]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if item not in set(deselected)]
+    config.stash[DESELECTED] = Counter((_server(item), why) for item in deselected if (why := reasons[item]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for (server, why), count in sorted(config.stash.get(DESELECTED, Counter()).items()):
+        terminalreporter.write_line(f"DESELECTED [{count}] {server}: {why}")
+
+
+def _server(item: pytest.Item) -> str:
+    """One of SERVERS, or nothing with --url."""
+    callspec = getattr(item, "callspec", None)
+    return str(callspec.params.get("target", "")) if callspec else ""
+
+
+def _difference(item: pytest.Item) -> str | None:
+    assert isinstance(item, pytest.Function)
+    if not (server := _server(item)):
+        return None
+    parameters = item.callspec.id.removeprefix(server).removeprefix("-")
+    return difference(server, item.originalname + (f"[{parameters}]" if parameters else ""))
+
+
 @pytest.fixture(scope="session")
 def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    # tests/conftest.py adds both options: here they would come too late for a plain `pytest`.
     if url := request.config.getoption("--url", default=None):
         yield _foreign_target(url, request.config.getoption("--max-size", default=None))
-        return
-    with own_server(tmp_path_factory.mktemp("uploads"), request.config.rootpath) as url:
-        yield Target(url, MAX_SIZE_BYTES)
+    elif request.param == OURS:
+        with own_server(tmp_path_factory.mktemp("uploads"), request.config.rootpath) as url:
+            yield Target(url, MAX_SIZE_BYTES)
+    else:
+        with run_asgi_server(request.param, tmp_path_factory.mktemp(request.param)) as server:
+            yield Target(f"{server.origin}/files/", MAX_SIZE_BYTES)
 
 
 def _foreign_target(url: str, max_size: int | None) -> Target:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import cast
 
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope
 
 from tusd_py.core.body import Body, Sink, Source, pour, unexpected_eof
 from tusd_py.core.checksum import Checksum
-from tusd_py.errors import RequestError
+from tusd_py.errors import Interrupted, RequestError
 from tusd_py.protocol.checksum import parse_checksum
 from tusd_py.protocol.headers import Headers
 
@@ -21,8 +22,8 @@ Trailers = list[tuple[bytes, bytes]]
 TRAILERS_EXTENSION = "tusd_py.request_trailers"
 """In scope["extensions"] when the server hands over trailers, in the last http.request message; ours does."""
 
-# Goes back to the client in Location.
-_HOST = re.compile(r"[A-Za-z0-9._~%:\[\]-]{1,255}", re.ASCII)
+# Goes back to the client in Location: a name or an address, and a port.
+_HOST = re.compile(r"(?=.{1,255}$)(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?", re.ASCII)
 
 
 _HEADERS_KEY = "tusd_py.headers"
@@ -90,7 +91,10 @@ class AsgiSource:
 
     async def fill(self, sink: Sink) -> Checksum | None:
         while True:
-            message = await self._receive()
+            try:
+                message = await self._receive()
+            except HTTPException as error:  # a limit of the application that we are mounted in
+                raise Interrupted(error.detail, code="ERR_BODY_REFUSED", status=error.status_code) from error
             if message["type"] == "http.disconnect":
                 raise unexpected_eof()
             await pour(message.get("body", b""), sink)

@@ -159,6 +159,9 @@ class TusEndpoint:
         await downloads.serve(self._uploads, upload, exchange.headers, exchange.send, exchange.receive)
 
     def _body(self, exchange: Exchange, checksum: Checksum | None) -> Body:
+        coding = exchange.headers.joined("transfer-encoding")
+        if coding is not None and coding.lower() != "chunked":  # other servers undo nothing else
+            raise RequestError("this transfer coding is not undone here", code="ERR_BAD_REQUEST", status=501)
         reads_trailers = has_own_server(exchange.scope)
         expects_trailer = tus.announces_checksum(exchange.headers)
         if expects_trailer and not reads_trailers:

@@ -1,0 +1,155 @@
+"""What the README tells people to type works as it stands there, but for the port."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# Those folders have no packages; their modules are found here.
+sys.path.insert(0, str(Path(__file__).parent / "wire"))
+sys.path.insert(0, str(Path(__file__).parent / "e2e"))
+
+from asgi_servers import run_asgi_server
+from node_client import FOLDER as NODE_FOLDER
+from node_client import MissingNode, installed_node_client
+from upload_server import UploadServer
+
+README = Path(__file__).parent.parent / "README.md"
+WAIT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.language}: {self.text.splitlines()[0]}"
+
+
+def _blocks() -> list[Block]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+    return [Block(language, text) for language, text in found]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[UploadServer]:
+    with UploadServer(tmp_path / "uploads") as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the reader is: a checkout, as far as the examples see it."""
+    shutil.copy(README, tmp_path)
+    return tmp_path
+
+
+def _run(command: list[str], folder: Path) -> str:
+    environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _for(block: Block, server: UploadServer) -> str:
+    """The text with the port of this server; it names the default one."""
+    assert "http://127.0.0.1:8080/files/" in block.text
+    return block.text.replace("http://127.0.0.1:8080/files/", server.url)
+
+
+def _run_tuspy(block: Block, server: UploadServer, folder: Path) -> None:
+    printed = _run([sys.executable, "-c", _for(block, server)], folder)
+    server.check_content(printed.strip(), README.read_bytes())
+
+
+def _run_tus_js_client(block: Block, server: UploadServer, folder: Path) -> None:
+    try:
+        installed_node_client()
+    except MissingNode as error:
+        pytest.skip(f"missing: {error}")
+    (folder / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
+    (folder / "example.mjs").write_text(_for(block, server))
+    printed = _run(["node", "example.mjs"], folder)
+    server.check_content(printed.strip(), README.read_bytes())
+
+
+def _run_curl(block: Block, server: UploadServer, folder: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("missing: curl")
+    printed = _run(["sh", "-euc", _for(block, server)], folder)
+    assert "HTTP/1.1 204" in printed
+    assert printed.endswith("hello")
+
+
+RUN: dict[str, Callable[[Block, UploadServer, Path], None]] = {
+    "from tusclient.client import TusClient": _run_tuspy,
+    'from "tus-js-client"': _run_tus_js_client,
+    "L=$(curl": _run_curl,
+}
+
+NOT_RUN_BY_THOSE = {
+    "create_app": "run below, under other servers than ours",
+    "pip install -q -e . && .venv/bin/tusd-py": "installs; tests/e2e/test_wheel.py does it with what is shipped",
+    "pip install -q -e '.[test]'": "installs and runs the tests: it is what runs this",
+    "flowchart TD": "a picture; tests/test_house.py holds its arrows",
+}
+
+
+def test_every_block_is_known() -> None:
+    for block in _blocks():
+        known = [sign for sign in (*RUN, *NOT_RUN_BY_THOSE) if sign in block.text]
+        assert len(known) == 1, f"{block.name!r} is in the README: run it here, or say why not"
+    for sign in (*RUN, *NOT_RUN_BY_THOSE):
+        assert any(sign in block.text for block in _blocks()), f"no block has {sign!r} any more"
+
+
+@pytest.mark.parametrize("sign", RUN)
+def test_an_example_does_what_it_says(server: UploadServer, folder: Path, sign: str) -> None:
+    block = next(block for block in _blocks() if sign in block.text)
+    RUN[sign](block, server, folder)
+
+
+@pytest.mark.parametrize("name", ["uvicorn-httptools", "uvicorn-tusd-py"])
+def test_the_application_takes_an_upload(tmp_path: Path, name: str) -> None:
+    code = next(block.text for block in _blocks() if "create_app" in block.text)
+    with run_asgi_server(name, tmp_path, code) as server:
+        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+            _upload(connection, server.origin)
+        assert (tmp_path / "data").is_dir()
+    assert "NoLifespan" not in server.log
+
+
+def _upload(connection: http.client.HTTPConnection, origin: str) -> None:
+    version = {"Tus-Resumable": "1.0.0"}
+    headers = version | {"Upload-Length": "5", "Content-Type": "application/offset+octet-stream"}
+    connection.request("POST", "/uploads/files/", b"hello", headers)
+    made = connection.getresponse()
+    made.read()
+    assert made.status == 201
+    path = made.headers["Location"].removeprefix(origin)
+    assert path.startswith("/uploads/files/")
+    connection.request("GET", path)
+    assert connection.getresponse().read() == b"hello"
+    connection.request("POST", "/uploads/files/", headers=version | {"Upload-Length": "6000000000"})
+    assert connection.getresponse().status == 413
+
+
+def test_the_application_passes_a_strict_type_check(tmp_path: Path) -> None:
+    code = next(block.text for block in _blocks() if "create_app" in block.text)
+    (tmp_path / "mine.py").write_text(code)
+    lenient = ("--allow-untyped-defs", "--allow-incomplete-defs")  # for the one word that would make it longer
+    _run([sys.executable, "-m", "mypy", "--strict", *lenient, "--cache-dir", "cache", "mine.py"], tmp_path)
