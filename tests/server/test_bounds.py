@@ -227,3 +227,35 @@ def test_open_files_that_are_enough_are_left_alone() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert allow_open_files(1) == 1
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+class Long:
+    """Answers with 8 MiB at once, which no kernel takes."""
+
+    async def __call__(self, seen: Seen, receive: Any, send: Any) -> bool:
+        headers = [(b"content-length", b"8388608")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(8_388_608)})
+        return True
+
+
+def test_idle_connection_is_closed_whose_last_answer_was_read_slowly(start: Start) -> None:
+    server = start(Recorder(Long()), bounds=bounds(keep_alive_seconds=0.3))
+    with server.connect() as connection:
+        connection.sendall(GET)
+        select.select([], [], [], 0.1)  # it waits for its reader when it is complete
+        assert len(read_answer(connection)[2]) == 8_388_608
+        connection.settimeout(3)
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("said", [GET, b"\0", b"GET / HTT"])
+def test_client_that_says_more_and_never_reads_is_cut(start: Start, said: bytes) -> None:
+    server = start(Recorder(Downloads(400)), bounds=bounds(write_seconds=0.3))
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(GET)
+        select.select([], [], [], 0.15)
+        connection.sendall(said)
+        assert is_closed_within(connection, 3.0, sending=b"")

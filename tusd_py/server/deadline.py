@@ -10,26 +10,48 @@ class Deadline:
     """Calls `is_late` when the time that was set last has come.
 
     Setting a later time, or none, costs a look at the clock: the timer that runs already finds out when it fires.
+    From `hold` to `release` no other time counts; what is set meanwhile begins then.
     """
 
-    __slots__ = ("_due", "_is_late", "_loop", "_timer")
+    __slots__ = ("_due", "_is_held", "_is_late", "_loop", "_next_seconds", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_late: Callable[[], None]) -> None:
         self._loop = loop
         self._is_late = is_late
         self._due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_held = False
+        self._next_seconds: float | None = None
 
     def set(self, seconds: float) -> None:
+        if self._is_held:
+            self._next_seconds = seconds
+        else:
+            self._set(seconds)
+
+    def clear(self) -> None:
+        if self._is_held:
+            self._next_seconds = None
+        else:
+            self._due = None
+
+    def hold(self, seconds: float) -> None:
+        if not self._is_held:
+            self._is_held, self._next_seconds = True, None
+        self._set(seconds)
+
+    def release(self) -> None:
+        self._is_held, self._due = False, None
+        if self._next_seconds is not None:
+            self._set(self._next_seconds)
+
+    def _set(self, seconds: float) -> None:
         self._due = due = self._loop.time() + seconds
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._look)
         elif due < self._timer.when():
             self._timer.cancel()
             self._timer = self._loop.call_at(due, self._look)
-
-    def clear(self) -> None:
-        self._due = None
 
     def close(self) -> None:
         """For the end of the connection, which the timer would keep in memory."""

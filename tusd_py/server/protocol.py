@@ -185,7 +185,8 @@ class TusProtocol(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self.flow.resume_writing()
-        self._deadline.clear()
+        if not self.transport.is_closing():
+            self._deadline.release()
 
     def _rescue(self) -> None:
         self.flow.read_paused = True  # so that nothing touches the transport any more
@@ -368,7 +369,7 @@ class TusProtocol(asyncio.BufferedProtocol):
 
     def _await_reader(self) -> None:
         self._unwritten_bytes = self.transport.get_write_buffer_size()
-        self._deadline.set(self._bounds.write_seconds)
+        self._deadline.hold(self._bounds.write_seconds)
 
     def _close(self) -> None:
         """End the connection once the client has taken what it was told; it may not take for ever."""
@@ -377,7 +378,6 @@ class TusProtocol(asyncio.BufferedProtocol):
             self._await_reader()
 
     def _is_late(self) -> None:
-        awaits_head, self._awaits_head = self._awaits_head, False
         if self.flow.write_paused or self.transport.is_closing():
             if self.transport.get_write_buffer_size() < self._unwritten_bytes:
                 self._await_reader()
@@ -385,7 +385,7 @@ class TusProtocol(asyncio.BufferedProtocol):
                 reset(self.transport)
         elif self._is_busy():
             self._answer_late()
-        elif awaits_head and self._parser.is_in_head:
+        elif self._awaits_head and self._parser.is_in_head:
             self._refuse(head_timed_out())
         else:
             self._close()

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 BACKLOG = 2048
 
+# Inherited by connections: what waits in the kernel for a client that does not read (else up to 4 MiB each).
+_UNSENT_BYTES = 256 * 1024
+
 _STRONG_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _HINTS = {
     errno.EADDRINUSE: "another program listens there; stop it or choose another port",
@@ -117,6 +120,8 @@ def _listen_at(family: int, address: tuple[object, ...], *, is_only: bool) -> so
             # `::` alone means IPv4 too; beside an IPv4 socket of the same port it would be in its way.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_only)
         listener.bind(address)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError:
@@ -134,6 +139,8 @@ def _listen_beside(first: socket.socket) -> socket.socket:
             is_v6_only = first.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, is_v6_only)
         listener.bind(first.getsockname())
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError:
