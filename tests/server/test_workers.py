@@ -270,6 +270,8 @@ def test_nobody_outlives_the_supervisor(run: Run) -> None:
     workers, port = server.workers(), server.port
     (folder,) = server.log_path.parent.glob("tusd-py-*")
     with server.connect() as idle:
+        idle.sendall(b"OPTIONS /files/ HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert idle.recv(65536).startswith(b"HTTP/1.1 204 ")  # so a worker has taken it
         server.send(signal.SIGKILL)
         assert idle.recv(1) == b""
     wait_until(lambda: not any(is_alive(pid) for pid in workers))
