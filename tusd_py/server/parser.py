@@ -12,7 +12,7 @@ from tusd_py.errors import RequestError
 from tusd_py.server.head import Framing, Target, bad_request, check_head, headers_too_large, parse_target
 
 # Each line costs some two microseconds to take in, so that 64 KiB of short ones are ten milliseconds of everybody's.
-_MAX_FIELDS = 256
+_MAX_FIELDS = 1000
 
 logger = logging.getLogger("tusd_py.server")
 
