@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +64,7 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     endpoint = TusEndpoint(
         uploads,
         config.base_path,
-        Proxies(tuple(ip_network(each) for each in config.trusted_proxies) if config.behind_proxy else ()),
+        Proxies(config.trusted_networks),
         Patience(config.stall_timeout, config.network_timeout, config.least_rate),
         config.max_unwanted_body,
     )

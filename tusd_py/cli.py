@@ -15,15 +15,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from tusd_py import __version__
+from tusd_py import __version__, logs
 from tusd_py.config import SETTINGS, Config, environment, from_texts, load, to_texts
 from tusd_py.config.reference import config_file, help_text
 from tusd_py.config.sources import read_arguments
 from tusd_py.errors import ConfigError
-from tusd_py.logs import event
 
 if TYPE_CHECKING:
     from tusd_py.server.bounds import Bounds
@@ -99,7 +97,6 @@ def _print(text: str) -> int:
 
 def _serve(config: Config, lifeline: Lifeline | None = None) -> int:
     # Imported here: help and settings are printed without loading a server.
-    from tusd_py import logs  # noqa: PLC0415
     from tusd_py.app import create_app  # noqa: PLC0415
     from tusd_py.server import notify  # noqa: PLC0415
     from tusd_py.server.cores import count_cores  # noqa: PLC0415
@@ -155,7 +152,7 @@ def _bounds(config: Config, workers: int) -> Bounds:
     connections = math.ceil(config.max_connections / workers)
     has_files_for = allow_open_files(connections)
     if has_files_for < connections:
-        event(
+        logs.event(
             logging.getLogger("tusd_py.server"),
             "FewOpenFiles",
             level=logging.WARNING if has_files_for < FEW_CONNECTIONS else logging.INFO,
@@ -172,7 +169,7 @@ def _bounds(config: Config, workers: int) -> Bounds:
         max_requests=config.max_requests,
         max_connections=has_files_for,
         max_connections_per_address=math.ceil(per_address / workers),
-        trusted=tuple(ip_network(each) for each in config.trusted_proxies) if config.behind_proxy else (),
+        trusted=config.trusted_networks,
     )
 
 
@@ -197,7 +194,6 @@ def _work(descriptor: int) -> int:
 
 
 def _supervise(config: Config, argv: Sequence[str], command: Sequence[str]) -> int:
-    from tusd_py import logs  # noqa: PLC0415
     from tusd_py.server.cores import count_cores  # noqa: PLC0415
     from tusd_py.server.supervise import Plan, supervise  # noqa: PLC0415
 

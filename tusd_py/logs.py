@@ -24,9 +24,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from itertools import count
 from math import isfinite
-from typing import Any, Literal
+from typing import Any
 
-Format = Literal["text", "json"]
 Fields = dict[str, object]
 
 request_id: ContextVar[str | None] = ContextVar("tusd_py_request_id", default=None)

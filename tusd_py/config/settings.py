@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from tusd_py.config.kinds import (
     Choice,
@@ -299,6 +300,11 @@ class Config:
         "Print where uploads go and how to stop. The first line, with the URL, is printed in any case: other programs"
         " wait for it.",
     )  # fmt: skip
+
+    @property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Whose word is taken for who the client is: the trusted proxies, if there is one at all."""
+        return tuple(map(ip_network, self.trusted_proxies)) if self.behind_proxy else ()
 
     def __post_init__(self) -> None:
         for name, each in SETTINGS.items():

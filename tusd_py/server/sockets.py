@@ -119,11 +119,7 @@ def _listen_at(family: int, address: tuple[object, ...], *, is_only: bool) -> so
         if family == socket.AF_INET6:
             # `::` alone means IPv4 too; beside an IPv4 socket of the same port it would be in its way.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_only)
-        listener.bind(address)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
+        _open(listener, address)
     except OSError:
         listener.close()
         raise
@@ -138,15 +134,20 @@ def _listen_beside(first: socket.socket) -> socket.socket:
         if first.family == socket.AF_INET6:
             is_v6_only = first.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, is_v6_only)
-        listener.bind(first.getsockname())
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
+        _open(listener, first.getsockname())
     except OSError:
         listener.close()
         raise
     return listener
+
+
+def _open(listener: socket.socket, address: tuple[object, ...]) -> None:
+    """Connections that are accepted inherit what is set here."""
+    listener.bind(address)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
 
 
 def listen_unix(path: str) -> Listeners:

@@ -47,13 +47,14 @@ class Envelope:
         override = headers.joined("x-http-method-override")
         if override is not None:  # tus K7; a copy, since the server frames its answer by the method on the wire
             scope = {**scope, "method": override.upper()}
-        answer = _Answer(send, [*self._added(scope, headers), (b"x-request-id", name.encode())])
+        origin = headers.joined("origin")
+        answer = _Answer(send, [*self._added(scope, headers, origin), (b"x-request-id", name.encode())])
         if not has_own_server(scope):  # ours looks after that itself
             receive = answer.watch_body(receive, scope, headers)
         code = None
         try:
             if self._cors is not None:
-                self._cors.check(headers.joined("origin"))
+                self._cors.check(origin)
             await self._app(scope, receive, answer.send)
         except Exception as error:
             known = error if isinstance(error, TusError) else TusError("internal server error")
@@ -76,10 +77,9 @@ class Envelope:
             method, scope["path"], status, code, account.upload_id, received, seconds, client[0] if client else None
         )
 
-    def _added(self, scope: Scope, headers: Headers) -> HeaderLines:
+    def _added(self, scope: Scope, headers: Headers, origin: str | None) -> HeaderLines:
         if self._cors is None:
             return _ALWAYS
-        origin = headers.joined("origin")
         if origin is None:
             return self._added_for_no_page
         is_preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
