@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 
-from tusd_py.core.body import Sink
+from tusd_py.core.body import Sink, pour
 from tusd_py.core.checksum import Checksum
 
 END = None
@@ -45,18 +45,6 @@ class Feed:
                 await pour(item, sink)
             finally:
                 self._items.task_done()
-
-
-async def pour(data: bytes, sink: Sink) -> None:
-    left = memoryview(data)
-    while left:
-        room = sink.buffer()
-        count = min(len(room), len(left))
-        room[:count] = left[:count]
-        pause = sink.filled(count)
-        if pause is not None:
-            await pause
-        left = left[count:]
 
 
 class Tub:

@@ -6,11 +6,11 @@ import asyncio
 
 import anyio
 import pytest
-from feeding import END, Feed, Tub, left_behind, pour
+from feeding import END, Feed, Tub, left_behind
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tusd_py.core.body import Body, Sink, Wish, unexpected_eof
+from tusd_py.core.body import Body, Sink, Wish, pour, unexpected_eof
 from tusd_py.core.checksum import Checksum
 from tusd_py.errors import BackendError, Interrupted, TusError, max_size_exceeded, server_shutdown, upload_not_found
 

@@ -11,6 +11,7 @@ import json
 import random
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,12 @@ class Fleet:
         with self._changed:
             self._up.add(server.port)
             self._changed.notify_all()
+
+    def end(self, uploaders: Iterable[Uploader]) -> None:
+        """Let every uploader come to the end of its job."""
+        self.is_over.set()
+        for uploader in uploaders:
+            uploader.join(60)
 
     def lose_creation(self) -> None:
         with self._changed:
@@ -258,6 +265,14 @@ class Uploader(threading.Thread):
                 return
             except LostError:
                 assert time.monotonic() < deadline
+
+
+def check_uploaders(uploaders: Iterable[Uploader]) -> None:
+    """All have ended, and none found anything wrong."""
+    for uploader in uploaders:
+        if uploader.error is not None:
+            raise uploader.error
+        assert not uploader.is_alive()
 
 
 def check_records(directory: Path) -> int:

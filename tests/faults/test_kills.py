@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from faultclient import BASE_PATH, PIECE_BYTES, LostError, checksum, patch_headers
-from faultfleet import Fleet, Uploader, check_records
+from faultfleet import Fleet, Uploader, check_records, check_uploaders
 from faultserver import Server, wait_for
 
 from tests.faults.conftest import ONE_AND_TWO, Launch
@@ -53,13 +53,8 @@ def _batter(servers: list[Server], kills: int, seed: str) -> list[Uploader]:
                 for job in uploader.jobs[-5:]:
                     job.watch(server.client)
     finally:
-        fleet.is_over.set()
-        for uploader in uploaders:
-            uploader.join(60)
-    for uploader in uploaders:
-        if uploader.error is not None:
-            raise uploader.error
-        assert not uploader.is_alive()
+        fleet.end(uploaders)
+    check_uploaders(uploaders)
     _check_nothing_is_left(fleet, uploaders)
     return uploaders
 

@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 from faultclient import Client, Connection, LostError
-from faultfleet import Fleet, Uploader, check_records
+from faultfleet import Fleet, Uploader, check_records, check_uploaders
 from faultserver import Server
 
 from tests.server.supervised import Supervised, is_alive, wait_until
@@ -152,13 +152,8 @@ def test_F1_F11_F23_no_death_and_no_renewal_of_workers_loses_or_invents_a_byte(r
                 with suppress(LostError):  # by a worker that was killed just then
                     job.watch(Client(server.port))
     finally:
-        fleet.is_over.set()
-        for uploader in uploaders:
-            uploader.join(60)
-    for uploader in uploaders:
-        if uploader.error is not None:
-            raise uploader.error
-        assert not uploader.is_alive()
+        fleet.end(uploaders)
+    check_uploaders(uploaders)
     jobs = [job for uploader in uploaders for job in uploader.jobs]
     assert len(jobs) >= UPLOADERS
     for job in jobs:

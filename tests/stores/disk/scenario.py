@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from tusd_py.core.body import Body, Sink, unexpected_eof
+import anyio
+
+from tusd_py.core.body import Body, Sink, pour, unexpected_eof
 from tusd_py.core.checksum import Checksum
 from tusd_py.core.commands import Append, Create
 from tusd_py.core.rules import Rules
@@ -102,18 +104,24 @@ class Bytes:
         self.data, self.breaks = data, breaks
 
     async def fill(self, sink: Sink) -> Checksum | None:
-        left = memoryview(self.data)
-        while left:
-            room = sink.buffer()
-            count = min(len(room), len(left))
-            room[:count] = left[:count]
-            pause = sink.filled(count)
-            if pause is not None:
-                await pause
-            left = left[count:]
+        await pour(self.data, sink)
         if self.breaks:
             raise unexpected_eof()
         return None
+
+
+class Paused:
+    """A source that hands over `data`, then waits for `go_on`, then ends with `checksum` as its trailer."""
+
+    def __init__(self, data: bytes, checksum: Checksum | None = None) -> None:
+        self.data, self.checksum = data, checksum
+        self.is_over, self.go_on = anyio.Event(), anyio.Event()
+
+    async def fill(self, sink: Sink) -> Checksum | None:
+        await pour(self.data, sink)
+        self.is_over.set()
+        await self.go_on.wait()
+        return self.checksum
 
 
 class Client:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-from scenario import Bytes, Crash, Fault, file_calls, leftovers, marked, server
+from scenario import Bytes, Crash, Fault, Paused, file_calls, leftovers, marked, server
 
-from tusd_py.core.body import Body, Sink
+from tusd_py.core.body import Body
 from tusd_py.core.checksum import Checksum
 from tusd_py.core.commands import Append, Create
 from tusd_py.core.upload import State, UploadId
@@ -24,20 +24,6 @@ pytestmark = pytest.mark.anyio
 DATA = os.urandom(600_000)
 WRONG = Checksum("sha1", hashlib.sha1(b"no").digest())
 RIGHT = Checksum("sha1", hashlib.sha1(DATA).digest())
-
-
-class Paused:
-    """A source that hands over `data`, then waits for `go_on`, then ends with `checksum` as its trailer."""
-
-    def __init__(self, data: bytes, checksum: Checksum | None = None) -> None:
-        self.data, self.checksum = data, checksum
-        self.is_over, self.go_on = anyio.Event(), anyio.Event()
-
-    async def fill(self, sink: Sink) -> Checksum | None:
-        await Bytes(self.data).fill(sink)
-        self.is_over.set()
-        await self.go_on.wait()
-        return self.checksum
 
 
 def body(data: bytes) -> Body:

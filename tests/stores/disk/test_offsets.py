@@ -8,9 +8,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-from scenario import Bytes, server
+from scenario import Bytes, Paused, server
 
-from tusd_py.core.body import Body, Sink
+from tusd_py.core.body import Body
 from tusd_py.core.checksum import Checksum
 from tusd_py.core.commands import Append, Concatenate, Create
 from tusd_py.core.upload import UploadId
@@ -20,20 +20,6 @@ pytestmark = pytest.mark.anyio
 
 DATA = os.urandom(1_000_000)
 MODES = pytest.mark.parametrize("is_durable", [True, False], ids=["power", "process"])
-
-
-class Paused:
-    """A source that hands over `data`, then waits for `go_on`, then ends with `checksum` as its trailer."""
-
-    def __init__(self, data: bytes, checksum: Checksum | None = None) -> None:
-        self.data, self.checksum = data, checksum
-        self.is_over, self.go_on = anyio.Event(), anyio.Event()
-
-    async def fill(self, sink: Sink) -> Checksum | None:
-        await Bytes(self.data).fill(sink)
-        self.is_over.set()
-        await self.go_on.wait()
-        return self.checksum
 
 
 def body(data: bytes) -> Body:
