@@ -15,6 +15,7 @@ import pytest
 
 from tests.server.conftest import Recorder, Seen, Start, is_closed_within, read_answer, read_to_end
 from tusd_py.server.bounds import Admission, Bounds, allow_open_files
+from tusd_py.server.protocol import TusProtocol
 
 GET = b"GET /files/x HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -32,6 +33,17 @@ def test_head_that_does_not_come_to_an_end(start: Start, before: bytes) -> None:
             assert read_answer(connection)[0] == 200
         connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
         assert read_to_end(connection).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+def test_head_that_goes_on_after_its_time_holds_the_connection_no_longer(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TusProtocol, "linger_silence_seconds", 0.3)
+    server = start(Recorder(), bounds=bounds(head_seconds=0.2))
+    with server.connect() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
+        assert connection.recv(12) == b"HTTP/1.1 408"
+        assert is_closed_within(connection, 2.0, sending=b"x")
 
 
 @pytest.mark.parametrize("silence", [b"", b"\r\n"])
@@ -93,6 +105,17 @@ def test_F37_a_storage_that_takes_too_long_is_answered_for_and_goes_on(start: St
     assert app.finished.empty()
     server.in_loop(gate.set)
     assert app.next().body == b"hello"  # it came to its end, and its answer went nowhere
+
+
+def test_F37_a_late_answer_to_HEAD_is_423_without_a_body(start: Start) -> None:
+    """tus-js-client takes any other failure for "upload again from byte 0"."""
+
+    async def store(seen: Seen, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.5)
+
+    said = start(Recorder(store), bounds=bounds(answer_seconds=0.1)).ask(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 423 ")
+    assert said.endswith(b"\r\n\r\n")
 
 
 def test_a_body_that_takes_long_is_not_the_storages_fault(start: Start) -> None:

@@ -111,7 +111,7 @@ class Body:
         self._checksum = checksum
         self._hasher = checksum.hasher() if checksum else None
         self._late_checksum: Checksum | None = None
-        self._watch = Watch(patience, self.interrupt)
+        self._watch = Watch(patience)
         self._limit: int | None = None
         self._limit_error: Callable[[], TusError] = size_exceeded
         self._sink: Sink
@@ -141,7 +141,7 @@ class Body:
         self._task = task = asyncio.current_task()
         cancellations = task.cancelling() if task is not None else 0
         try:
-            self._watch.resume()
+            self._watch.resume(self.interrupt)
             self._late_checksum = await self._source.fill(self)
         except asyncio.CancelledError:
             # As asyncio.timeout tells its own cancellation from another's.
@@ -255,7 +255,7 @@ class Body:
         self._watch.suspend()
         await pause
         self._is_in_sink = False
-        self._watch.resume()
+        self._watch.resume(self.interrupt)
 
     def _keep(self, error: TusError) -> None:
         if self.error is None:

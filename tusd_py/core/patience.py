@@ -40,7 +40,7 @@ def _timed_out(message: str) -> Interrupted:
 
 
 class Watch:
-    """Calls `interrupt` when the client of one body has lost the patience it is owed. `client_seconds` is what it took.
+    """Interrupts a body whose client has lost the patience it is owed. `client_seconds` is what the client took.
 
     One timer, set anew only when it is due: each piece costs no more than a look at the clock.
     """
@@ -50,20 +50,21 @@ class Watch:
         "_window_at", "_window_bytes", "client_seconds", "is_reading",
     )  # fmt: skip
 
-    def __init__(self, patience: Patience, interrupt: Callable[[Interrupted], None]) -> None:
+    def __init__(self, patience: Patience) -> None:
         self.is_reading = False  # waiting for the client, not for the store
         self.client_seconds = 0.0
         self._patience = patience
-        self._interrupt = interrupt
+        self._interrupt: Callable[[Interrupted], None] | None = None  # while reading
         self._resumed_at = self._heard_at = self._window_at = 0.0
         self._received = self._window_bytes = 0
         self._watchers = 0
         self._activity: asyncio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def resume(self) -> None:
-        """From now on we wait for the client."""
+    def resume(self, interrupt: Callable[[Interrupted], None]) -> None:
+        """From now on we wait for the client; `interrupt` is called when it is too slow."""
         self.is_reading = True
+        self._interrupt = interrupt
         self._resumed_at = self._heard_at = self._window_at = time.monotonic()
         self._window_bytes = self._received
         self._announce()
@@ -74,6 +75,7 @@ class Watch:
         if self.is_reading:
             self.client_seconds += time.monotonic() - self._resumed_at
         self.is_reading = False
+        self._interrupt = None
         self._announce()
         self._cancel()
 
@@ -113,17 +115,18 @@ class Watch:
 
     def _look(self, *, is_last_look: bool = False) -> None:
         self._cancel()
-        if not self.is_reading:
+        interrupt = self._interrupt
+        if interrupt is None:
             return
         patience, now = self._patience, time.monotonic()
         left = self._heard_at - now + (patience.stall_seconds if self._watchers else patience.idle_seconds)
         if left <= 0 and is_last_look:
             silence = f"no byte for {patience.idle_seconds:g} s"
-            self._interrupt(taken_over() if self._watchers else _timed_out(silence))
+            interrupt(taken_over() if self._watchers else _timed_out(silence))
             return
         if patience.least_rate and left > 0:
             if self._is_too_slow(now):
-                self._interrupt(_timed_out(f"fewer than {patience.least_rate:g} bytes a second"))
+                interrupt(_timed_out(f"fewer than {patience.least_rate:g} bytes a second"))
                 return
             left = min(left, self._window_at - now + patience.idle_seconds)
         look = partial(self._look, is_last_look=left <= 0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Protocol
 
-from tusd_py.errors import TusError
+from tusd_py.errors import TusError, upload_locked
 
 # Beside connections and the files of their uploads: listeners, locks, logs, the loop's own.
 _OTHER_FILES = 128
@@ -111,8 +111,10 @@ def too_many_connections(message: str) -> TusError:
     return TusError(message, code="ERR_TOO_MANY_CONNECTIONS", status=503, headers={"Retry-After": "5"})
 
 
-def answer_is_late(seconds: float) -> TusError:
+def answer_is_late(seconds: float, method: str) -> TusError:
     """The storage goes on, and the upload stays locked until it has an answer (failures F37)."""
+    if method == "HEAD":  # tus-js-client takes any other failure of HEAD for "upload again from byte 0"
+        return upload_locked()
     return TusError(
         f"the storage did not answer within {seconds:g} s; ask for the offset later and go on from there",
         code="ERR_STORAGE_TIMEOUT",

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from tusd_py.core.body import Sink, pour
 from tusd_py.errors import TusError
+from tusd_py.extensions import LANE, TRAILERS
 from tusd_py.server.response import Response, failure_content, failure_headers
 
 logger = logging.getLogger("tusd_py.server")
@@ -57,6 +58,7 @@ class TusCycle:
         is_last: bool,
     ) -> None:
         self.scope = scope
+        scope["extensions"] = {TRAILERS: {}, LANE: self.fill}
         self.pieces: list[bytes] = []
         self.queued_bytes = 0
         self.left = content_length  # what the parser has not seen of a body of known length
@@ -120,6 +122,8 @@ class TusCycle:
                 return
             logger.error("the application ended without completing its response")
             await self._fail()
+        finally:
+            self.scope = {}  # which refers to us
 
     async def _fail(self) -> None:
         if self.response_started:

@@ -54,8 +54,9 @@ class Deadline:
             self._timer = self._loop.call_at(due, self._look)
 
     def close(self) -> None:
-        """For the end of the connection, which the timer would keep in memory."""
+        """For the end of the connection, which the timer would keep in memory, and which refers to us."""
         self._due = None
+        self._is_late = _too_late
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -69,3 +70,7 @@ class Deadline:
             self._is_late()
         else:
             self._timer = self._loop.call_at(self._due, self._look)
+
+
+def _too_late() -> None:
+    """Nobody is left to be told."""

@@ -81,6 +81,10 @@ class RequestParser:
         if self._quiet_bytes > self._max_header_bytes:
             raise headers_too_large(self._max_header_bytes)
 
+    def close(self) -> None:
+        """Let go of the receiver, and of httptools, which holds on to us. Feed it no more."""
+        del self._parser, self._receiver
+
     def skip_body(self) -> None:
         """The rest of this body went another way; what is fed next is the next request."""
         self._renew()

@@ -34,8 +34,6 @@ from tusd_py.server.scope import Peers
 # Requests that may wait behind the one being answered. The parser cannot be paused between two of them, and each is
 # some thirty times larger in memory than on the wire.
 MAX_PIPELINED = 100
-TRAILERS_EXTENSION = "tusd_py.request_trailers"
-LANE_EXTENSION = "tusd_py.lane"
 
 # A head, with the whole body of a small upload or the first bytes of a large one, which the lane will not see.
 _HEAD_READ_BYTES = 32 * 1024
@@ -166,6 +164,7 @@ class TusProtocol(asyncio.BufferedProtocol):
             self._rescue()
         self._is_deaf = True
         self._deadline.close()
+        self._parser.close()
         if self._lingering is not None:
             self._lingering.close()
         for cycle in (self._running, self.cycle):
@@ -173,6 +172,7 @@ class TusProtocol(asyncio.BufferedProtocol):
                 cycle.disconnect()
         self._wake_lane()
         self.pipeline.clear()
+        self._running = self.cycle = self._refusal = None
         self.server_state.connections.discard(self)
         if self._admission is not None:
             self._admission.leave(self._host)
@@ -258,7 +258,6 @@ class TusProtocol(asyncio.BufferedProtocol):
             expects_continue=request.framing.expects_continue,
             is_last=not request.keeps_alive or self._requests >= self._bounds.max_requests,
         )
-        cycle.scope["extensions"] = {TRAILERS_EXTENSION: {}, LANE_EXTENSION: cycle.fill}
         if self._is_busy():
             self.pipeline.appendleft(cycle)
             self.flow.pause_reading()
@@ -345,18 +344,18 @@ class TusProtocol(asyncio.BufferedProtocol):
         if not self._is_busy():
             self._send_refusal()
 
-    def _send_refusal(self) -> None:
+    def _send_refusal(self, *, is_bodiless: bool = False) -> None:
         if not self.transport.is_closing() and self._refusal is not None:
-            self.transport.write(refusal(self._refusal, self.date_line()))
-            self._linger()
+            self.transport.write(refusal(self._refusal, self.date_line(), is_bodiless=is_bodiless))
+            self._linger(is_short=self._refusal.status == 408)
 
-    def _linger(self) -> None:
+    def _linger(self, *, is_short: bool = False) -> None:
         self._is_deaf = True
         self._deadline.clear()
         if self._has_eof:
             self.transport.close()
             return
-        seconds = self.linger_silence_seconds if self._is_stopping else self.linger_seconds
+        seconds = self.linger_silence_seconds if self._is_stopping or is_short else self.linger_seconds
         self._lingering = Lingering(self.loop, self.transport, self.linger_silence_seconds, seconds)
         self.flow.resume_reading()
 
@@ -394,7 +393,8 @@ class TusProtocol(asyncio.BufferedProtocol):
         """The client gets an answer; the application may take its time, and is heard by nobody."""
         cycle = self._running
         if cycle is not None and not cycle.response_started and not cycle.more_body:
-            self._refusal = answer_is_late(self._bounds.answer_seconds)
-            self._send_refusal()
+            method = cycle.scope["method"]
+            self._refusal = answer_is_late(self._bounds.answer_seconds, method)
+            self._send_refusal(is_bodiless=method == "HEAD")
             self._refusal = None
             cycle.disconnect()

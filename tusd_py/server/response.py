@@ -112,14 +112,14 @@ def failure_content(error: TusError) -> bytes:
     return f"{error.code}: {error.message}\n".encode("ascii", "replace")
 
 
-def refusal(error: TusError, date_line: bytes) -> bytes:
-    """A whole answer for a request that no application will see."""
+def refusal(error: TusError, date_line: bytes, *, is_bodiless: bool = False) -> bytes:
+    """A whole answer that no application gave."""
     content = failure_content(error)
     response = Response(
         error.status,
         failure_headers(content) + [(name.lower().encode(), value.encode()) for name, value in error.headers.items()],
         date_line=date_line,
-        is_bodiless=False,
+        is_bodiless=is_bodiless,
         speaks_chunked=True,
         must_close=True,
     )

@@ -65,6 +65,7 @@ class Envelope:
             await response(scope, receive, answer.send)
             if known is not error:
                 raise  # for the server's log
+            _forget_frames(error)
         finally:
             self._tell(scope, account, answer.status, code, time.monotonic() - began_at)
 
@@ -121,3 +122,10 @@ class _Answer:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
         await self._send(message)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """What an answered error came through: those frames know the body, and it knows the error."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

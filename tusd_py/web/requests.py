@@ -14,13 +14,11 @@ from starlette.types import Receive, Scope
 from tusd_py.core.body import Body, Sink, Source, pour, unexpected_eof
 from tusd_py.core.checksum import Checksum
 from tusd_py.errors import Interrupted, RequestError
+from tusd_py.extensions import LANE, TRAILERS
 from tusd_py.protocol.checksum import parse_checksum
 from tusd_py.protocol.headers import Headers
 
 Trailers = list[tuple[bytes, bytes]]
-
-TRAILERS_EXTENSION = "tusd_py.request_trailers"
-"""In scope["extensions"] when the server hands over trailers, in the last http.request message; ours does."""
 
 # Goes back to the client in Location: a name or an address, and a port.
 _HOST = re.compile(r"(?=.{1,255}$)(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?", re.ASCII)
@@ -60,13 +58,9 @@ def account_of(scope: Scope) -> Account:
     return scope.get(_ACCOUNT_KEY) or Account()
 
 
-LANE_EXTENSION = "tusd_py.lane"
-"""In scope["extensions"]: `async (sink) -> trailers`, None if the body was cut. Fills a sink from the socket."""
-
-
 def source_of(scope: Scope, receive: Receive) -> Source:
     """Where the body of this request comes from: the fastest way that its server has."""
-    fill = scope.get("extensions", {}).get(LANE_EXTENSION)
+    fill = scope.get("extensions", {}).get(LANE)
     return AsgiSource(receive) if fill is None else LaneSource(fill)
 
 
@@ -103,12 +97,14 @@ class AsgiSource:
 
 
 def _trailer_checksum(trailers: Trailers) -> Checksum | None:
+    if not trailers:
+        return None
     return parse_checksum(Headers.of_raw(trailers).one("upload-checksum"))
 
 
 def has_own_server(scope: Scope) -> bool:
     """Whether `tusd_py.server` delivers this request: it hands over trailers and lingers after early answers."""
-    return TRAILERS_EXTENSION in scope.get("extensions", {})
+    return TRAILERS in scope.get("extensions", {})
 
 
 @dataclass(frozen=True, slots=True)
