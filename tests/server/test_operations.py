@@ -77,6 +77,17 @@ def test_what_a_killed_worker_counted_stays_counted(run: Run) -> None:
     assert numbers(server.port)["tusd_uploads_finished"] == 21
 
 
+def test_the_bytes_of_a_body_show_while_it_lasts(run: Run) -> None:
+    server = run("--port", "0", "--workers", "2")
+    with server.connect() as connection:
+        connection.sendall(
+            b"POST /files/ HTTP/1.1\r\nHost: h\r\nTus-Resumable: 1.0.0\r\nUpload-Length: 100000\r\n"
+            b"Content-Type: application/offset+octet-stream\r\nContent-Length: 100000\r\n\r\n" + bytes(60_000)
+        )
+        wait_until(lambda: numbers(server.port)["tusd_bytes_received"] == 60_000)
+        assert numbers(server.port)["tusd_py_bodies_open"] == 1
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_metrics_and_health_have_a_port_of_their_own_where_wanted(run: Run, workers: str) -> None:
     port = free_port()

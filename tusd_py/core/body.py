@@ -91,7 +91,8 @@ class Body:
 
     `checksum` is what the bytes must hash to; `expects_trailer` says that this will be known only at the end. Either
     makes the body atomic: it counts whole or not at all (tus S4, S9). `may_trail`: a trailer may come without being
-    announced, so nothing may count before the end either. `patience` is what its client may take.
+    announced, so nothing may count before the end either. `patience` is what its client may take. `tell` hears of the
+    bytes of each piece that the sink took.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Body:
     ) -> None:
         self.received = 0
         self.error: TusError | None = None
+        self.tell: Callable[[int], object] = _unheard
         self.is_atomic = checksum is not None or expects_trailer
         self.may_be_discarded = self.is_atomic or may_trail
         self._source = source
@@ -246,6 +248,7 @@ class Body:
         given_at = time.monotonic()
         pause = self._sink.filled(count)
         self._watch.heard(self.received, given_at)
+        self.tell(count)
         if pause is not None:
             return self._wait_for_store(pause)
         self._is_in_sink = False
@@ -261,6 +264,9 @@ class Body:
         if self.error is None:
             self.error = error
             self._broken.set()
+
+
+def _unheard(_count: int) -> None: ...
 
 
 class _Nowhere:

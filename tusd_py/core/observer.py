@@ -19,14 +19,11 @@ class Observer(Protocol):
         ...
 
     def bytes_received(self, count: int) -> None:
-        """So many bytes of a body are with the store. For bodies that last: told meanwhile, so that rates are true."""
+        """So many bytes of a body are with the store. Told of each piece, so that rates are true of long bodies."""
         ...
 
-    def body_ended(self, count: int, client_seconds: float, store_seconds: float) -> None:
-        """A body ended, for whatever reason. `count` are the bytes that `bytes_received` has not told.
-
-        `client_seconds` were spent waiting for the client, `store_seconds` for the store.
-        """
+    def body_ended(self, client_seconds: float, store_seconds: float) -> None:
+        """A body ended, for whatever reason, after so much waiting for the client and for the store."""
         ...
 
     def interrupted(self, code: str) -> None:
@@ -55,7 +52,7 @@ class Unobserved:
 
     def bytes_received(self, count: int) -> None: ...
 
-    def body_ended(self, count: int, client_seconds: float, store_seconds: float) -> None: ...
+    def body_ended(self, client_seconds: float, store_seconds: float) -> None: ...
 
     def interrupted(self, code: str) -> None: ...
 

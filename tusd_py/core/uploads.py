@@ -95,7 +95,7 @@ class Uploads:
         """The upload, with an offset that the next append is accepted at.
 
         Never interrupts a healthy append; one whose client is stalled is ended first (failures F20). Drives on what a
-        crash left half-done (failures F6).
+        crash left half-done (failures F6). RequestError: 404, or 410 when it has expired.
         """
         is_held = await self._locker.settle(upload_id)
         upload = await self._upkeep.read(upload_id)
@@ -104,11 +104,17 @@ class Uploads:
         return await self._upkeep.with_length(upload)
 
     async def find(self, upload_id: UploadId) -> Upload:
-        """The upload as last settled. Takes no lock and waits for nobody, so hooks may ask too (failures F28, F36)."""
+        """The upload as last settled. Takes no lock and waits for nobody, so hooks may ask too (failures F28, F36).
+
+        RequestError: 404, or 410 when it has expired.
+        """
         return await self._upkeep.read(upload_id)
 
     async def terminate(self, upload_id: UploadId) -> None:
-        """Remove an upload, finished or not; a running append is ended (failures F26)."""
+        """Remove an upload, finished or not; a running append is ended (failures F26).
+
+        RequestError: 404 when it is gone, 423 when its holder does not let go, 405 where this is not offered.
+        """
         if not self.offers.termination:
             raise RequestError("uploads cannot be terminated here", code="ERR_METHOD_NOT_ALLOWED", status=405)
         await self._store.read(upload_id)
@@ -213,13 +219,14 @@ class Uploads:
             return
         began_at = time.monotonic()
         self._observer.body_started()
+        body.tell = self._observer.bytes_received
         try:
             await stored.append(body)
             if stored.upload.has_all_bytes:
                 await stored.finish()
         finally:
             seconds = time.monotonic() - began_at
-            self._observer.body_ended(body.received, body.client_seconds, seconds - body.client_seconds)
+            self._observer.body_ended(body.client_seconds, seconds - body.client_seconds)
             if isinstance(body.error, Interrupted):
                 self._observer.interrupted(body.error.code)
 

@@ -84,10 +84,9 @@ class Metrics:
     def bytes_received(self, count: int) -> None:
         self._cells[_BYTES] += count
 
-    def body_ended(self, count: int, client_seconds: float, store_seconds: float) -> None:
+    def body_ended(self, client_seconds: float, store_seconds: float) -> None:
         cells = self._cells
         cells[_BODIES] -= 1.0
-        cells[_BYTES] += count
         _observe(cells, catalogue.CLIENT_SECONDS, client_seconds)
         _observe(cells, catalogue.STORE_SECONDS, store_seconds)
 
