@@ -7,11 +7,9 @@ import contextlib
 import fcntl
 import queue
 import select
-import shutil
 import socket
 import ssl
 import struct
-import subprocess
 import termios
 import threading
 import time
@@ -23,6 +21,7 @@ from typing import Any, cast
 import pytest
 import uvloop
 
+from tests.server.certificates import lock_key, make_certificate
 from tests.server.supervised import Run, Supervised
 from tusd_py.server.bounds import Bounds
 from tusd_py.server.protocol import TusProtocol
@@ -301,27 +300,10 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl to make certificates")
     folder = tmp_path_factory.mktemp("tls")
     for name in ("a", "b"):
-        make = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-        ]
-        files = ["-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", "/CN=localhost"]
-        extensions = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        subprocess.run([*make, *files, *extensions], cwd=folder, check=True, capture_output=True)
-    lock = ["openssl", "ec", "-in", "a.key", "-aes128", "-passout", "pass:secret", "-out", "locked.key"]
-    subprocess.run(lock, cwd=folder, check=True, capture_output=True)
+        make_certificate(folder / f"{name}.crt", folder / f"{name}.key")
+    lock_key(folder / "a.key", folder / "locked.key", "secret")
     (folder / "junk").write_text("junk")
     return folder
 

@@ -1,84 +1,218 @@
-"""The names inside uvicorn and httptools that tusd_py.server builds on. A failure here means: read their new code."""
+"""What tusd_py.server takes from uvicorn and httptools. A failure here means: read their new code."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
-from types import SimpleNamespace
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
 
 import httptools
 import pytest
 import uvicorn
-from uvicorn.protocols.http import flow_control, httptools_impl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-PROTOCOL_METHODS = [
-    "_unset_keepalive_if_required", "connection_lost", "connection_made", "data_received", "eof_received", "on_body",
-    "on_header", "on_headers_complete", "on_message_begin", "on_message_complete", "on_response_complete", "on_url",
-    "shutdown", "timeout_keep_alive_handler",
-]  # fmt: skip
-PROTOCOL_ATTRIBUTES = [
-    "access_log", "access_logger", "app", "client", "cycle", "flow", "headers", "logger", "loop", "parser", "pipeline",
-    "root_path", "scheme", "scope", "server_state", "tasks", "timeout_keep_alive", "timeout_keep_alive_task",
-    "transport",
-]  # fmt: skip
-CYCLE_PARAMETERS = [
-    "access_log", "access_logger", "default_headers", "expect_100_continue", "flow", "keep_alive", "logger",
-    "message_event", "on_response", "scope", "transport",
-]  # fmt: skip
-CYCLE_ATTRIBUTES = [
-    "disconnected", "flow", "keep_alive", "logger", "message_event", "more_body", "on_response", "response_complete",
-    "response_started", "scope", "transport", "waiting_for_100_continue",
-]  # fmt: skip
-SERVER_METHODS = ["capture_signals", "handle_exit", "main_loop", "serve", "shutdown", "startup"]
+from tusd_py.server.protocol import TusProtocol
 
 
-def missing(names: list[str], owner: object) -> str:
-    gone = [name for name in names if not hasattr(owner, name)]
-    return f"uvicorn {uvicorn.__version__} has no {', '.join(gone)} in {owner!r} any more" if gone else ""
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    assert scope["type"] == "lifespan"
+    assert (await receive())["type"] == "lifespan.startup"
+    scope["state"]["made"] = "at the start"
+    await send({"type": "lifespan.startup.complete"})
+    assert (await receive())["type"] == "lifespan.shutdown"
+    await send({"type": "lifespan.shutdown.complete"})
 
 
-@pytest.fixture
-def protocol() -> httptools_impl.HttpToolsProtocol:
-    config = uvicorn.Config(lambda: None, log_config=None, ws="none", interface="asgi3", factory=False)
-    config.load_app = lambda: None  # type: ignore[method-assign, assignment, return-value]
-    loop = SimpleNamespace()
-    return httptools_impl.HttpToolsProtocol(config, ServerState(), {}, loop)  # type: ignore[arg-type]
-
-
-def test_protocol(protocol: httptools_impl.HttpToolsProtocol) -> None:
-    assert not missing(PROTOCOL_METHODS, httptools_impl.HttpToolsProtocol), missing(
-        PROTOCOL_METHODS, httptools_impl.HttpToolsProtocol
+def config(**options: Any) -> uvicorn.Config:
+    """As tusd_py.server.serve makes it."""
+    return uvicorn.Config(
+        app,
+        http=TusProtocol,  # type: ignore[arg-type]
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        **options,
     )
-    assert not missing(PROTOCOL_ATTRIBUTES, protocol), missing(PROTOCOL_ATTRIBUTES, protocol)
 
 
-def test_message_begin_makes_the_scope_over_the_header_list(protocol: httptools_impl.HttpToolsProtocol) -> None:
-    protocol.on_message_begin()
-    assert protocol.scope["headers"] is protocol.headers
-    assert protocol.url == b""
+def test_the_configuration() -> None:
+    made = config(root_path="/below")
+    assert not made.loaded
+    made.load()
+    assert made.loaded
+    assert made.loaded_app is app
+    assert made.http_protocol_class is TusProtocol
+    assert made.root_path == "/below"
+    assert made.asgi_version == "3.0"
 
 
-def test_cycle() -> None:
-    parameters = list(inspect.signature(httptools_impl.RequestResponseCycle.__init__).parameters)[1:]
-    assert sorted(parameters) == CYCLE_PARAMETERS, f"uvicorn {uvicorn.__version__} makes a cycle from {parameters}"
-    cycle = httptools_impl.RequestResponseCycle(**dict.fromkeys(parameters))  # type: ignore[arg-type]
-    assert not missing(CYCLE_ATTRIBUTES, cycle), missing(CYCLE_ATTRIBUTES, cycle)
-    assert inspect.iscoroutinefunction(cycle.run_asgi)
-    source = inspect.getsource(httptools_impl.RequestResponseCycle.send)
-    assert "if not self.keep_alive:" in source, "the cycle closes differently: see TusCycle.send"
-    assert "self.on_response()" in source
+def test_the_state_of_a_server() -> None:
+    assert vars(ServerState()) == {"total_requests": 0, "connections": set(), "tasks": set(), "default_headers": []}
 
 
-def test_flow_control_and_server() -> None:
-    assert flow_control.HIGH_WATER_LIMIT > 0
-    names = ["drain", "pause_reading", "resume_reading"]
-    assert not missing(names, flow_control.FlowControl), missing(names, flow_control.FlowControl)
-    assert "read_paused" in inspect.getsource(flow_control.FlowControl.pause_reading)
-    assert not missing(SERVER_METHODS, uvicorn.Server), missing(SERVER_METHODS, uvicorn.Server)
-    state = ["connections", "default_headers", "tasks", "total_requests"]
-    assert not missing(state, ServerState()), missing(state, ServerState())
+def test_what_the_protocol_class_is_made_with() -> None:
+    """By `uvicorn --http`; our own server adds keywords."""
+    source = "".join(inspect.getsource(uvicorn.Server.startup).split())
+    assert "config=config,server_state=self.server_state,app_state=self.lifespan.state,_loop=_loop," in source
+    made = ("config", "server_state", "app_state", "_loop")
+    inspect.signature(TusProtocol).bind(**dict.fromkeys(made))
 
 
-def test_httptools() -> None:
-    names = ["feed_data", "get_http_version", "get_method", "set_dangerous_leniencies", "should_keep_alive"]
-    assert not missing([*names, "should_upgrade"], httptools.HttpRequestParser)
+class Steps(uvicorn.Server):
+    """Overrides what tusd_py.server.serve overrides."""
+
+    def __init__(self) -> None:
+        super().__init__(config())
+        self.steps: list[str] = []
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        self.steps.append("capture")
+        yield
+        self.steps.append("release")
+
+    async def startup(self, sockets: Any = None) -> None:
+        await self.lifespan.startup()
+        assert not self.lifespan.should_exit
+        assert self.lifespan.state == {"made": "at the start"}
+        self.started = True
+        self.steps.append("startup")
+
+    async def main_loop(self) -> None:
+        assert not self.should_exit
+        assert isinstance(self.server_state, ServerState)
+        assert self.config.loaded
+        self.steps.append("main_loop")
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        await self.lifespan.shutdown()
+        self.steps.append("shutdown")
+
+
+def test_the_steps_of_a_server() -> None:
+    server = Steps()
+    asyncio.run(server.serve())
+    assert server.steps == ["capture", "startup", "main_loop", "shutdown", "release"]
+
+
+class Refusing(Steps):
+    async def startup(self, sockets: Any = None) -> None:
+        self.should_exit = True
+        self.steps.append("startup")
+
+
+def test_a_server_that_cannot_start_takes_no_further_step() -> None:
+    server = Refusing()
+    asyncio.run(server.serve())
+    assert server.steps == ["capture", "startup", "release"]
+
+
+async def _control(flow: FlowControl) -> None:
+    flow.pause_writing()
+    assert flow.write_paused
+    waiting = asyncio.ensure_future(flow.drain())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    flow.resume_writing()
+    assert not flow.write_paused
+    await waiting
+
+
+def test_flow_control() -> None:
+    assert HIGH_WATER_LIMIT > 0
+    transport = mock.create_autospec(asyncio.Transport, instance=True)
+    flow = FlowControl(transport)
+    for _ in range(2):  # the second time without effect
+        flow.pause_reading()
+    for _ in range(2):
+        flow.resume_reading()
+    assert transport.method_calls == [mock.call.pause_reading(), mock.call.resume_reading()]
+    flow.read_paused = True  # as the protocol does, so that nothing touches the transport any more
+    flow.pause_reading()
+    assert len(transport.method_calls) == 2
+    asyncio.run(_control(flow))
+
+
+def test_addresses() -> None:
+    async def run() -> None:
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, "127.0.0.1", port)
+        assert get_remote_addr(transport) == ("127.0.0.1", port)
+        assert get_local_addr(transport) == transport.get_extra_info("sockname")
+        assert not is_ssl(transport)
+        transport.abort()
+        server.close()
+
+    asyncio.run(run())
+
+
+class Told:
+    """What tusd_py.server.parser is told, and asks."""
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.told: list[object] = []
+
+    def on_message_begin(self) -> None:
+        self.told.append("begin")
+
+    def on_url(self, url: bytes) -> None:
+        self.told.append(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.told.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        parser = self.parser
+        asked = (parser.get_method(), parser.get_http_version(), parser.should_keep_alive(), parser.should_upgrade())
+        self.told.append(asked)
+
+    def on_body(self, body: bytes) -> None:
+        self.told.append(body)
+
+    def on_message_complete(self) -> None:
+        self.told.append("end")
+
+
+def test_the_parser_tells_of_a_request_and_its_trailers() -> None:
+    told = Told()
+    told.parser.feed_data(
+        memoryview(b"PATCH /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nDigest: x\r\n\r\n")
+    )
+    assert told.told == [
+        "begin", b"/a", (b"Transfer-Encoding", b"chunked"), (b"PATCH", "1.1", True, False), b"hi", (b"Digest", b"x"),
+        "end",
+    ]  # fmt: skip
+
+
+def test_the_parser_stops_after_the_head_of_an_upgrade() -> None:
+    told = Told()
+    head = b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with pytest.raises(httptools.HttpParserUpgrade) as stopped:
+        told.parser.feed_data(head + b"more")
+    assert stopped.value.args[0] == len(head)
+    assert (b"GET", "1.1", True, True) in told.told
+
+
+def test_the_parser_refuses_what_is_no_request_and_keeps_the_error_of_a_callback() -> None:
+    with pytest.raises(httptools.HttpParserError):
+        Told().parser.feed_data(b"\0")
+    told = Told()
+    problem = ValueError("of ours")
+    with mock.patch.object(Told, "on_headers_complete", side_effect=problem):
+        told = Told()
+        with pytest.raises(httptools.HttpParserError) as failed:
+            told.parser.feed_data(b"GET / HTTP/1.1\r\nA: b\r\n\r\n")
+    assert failed.value.__context__ is problem

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.certificates import make_certificate
 from tests.server.supervised import (
     PATIENCE_SECONDS,
     ROOT,
@@ -399,34 +400,15 @@ def test_sighup_reads_the_settings_anew_or_leaves_all_as_it_is(run: Run, tmp_pat
 
 def test_sighup_reads_the_certificate_anew(run: Run, tmp_path: Path) -> None:
     certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
-    _make_certificate(certificate, key, "first")
+    make_certificate(certificate, key, "first")
     server = run(*TWO, "--tls-certificate", str(certificate), "--tls-key", str(key))
     port = int(re.findall(r"https://127\.0\.0\.1:(\d+)/", server.ready_line)[0])
     first = {ssl.get_server_certificate(("127.0.0.1", port)) for _ in range(8)}
     assert first == {certificate.read_text()}
-    _make_certificate(certificate, key, "second")
+    make_certificate(certificate, key, "second")
     server.renew()
     second = {ssl.get_server_certificate(("127.0.0.1", port)) for _ in range(8)}
     assert second == {certificate.read_text()} != first
-
-
-def _make_certificate(certificate: Path, key: Path, name: str) -> None:
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    try:
-        subprocess.run([*command, "-subj", f"/CN={name}", "-keyout", key, "-out", certificate], check=True, stderr=-3)
-    except FileNotFoundError:
-        pytest.skip("missing: openssl")
 
 
 def test_a_unix_socket_is_kept_through_renewals(run: Run, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
@@ -268,8 +269,10 @@ class Regex(Text):
     def check(self, value: Any) -> str:
         pattern = super().check(value)
         try:
-            re.compile(pattern)
-        except (re.error, RecursionError, OverflowError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", FutureWarning)  # what a later Python would read otherwise
+                re.compile(pattern)
+        except (re.error, RecursionError, OverflowError, FutureWarning) as error:
             raise ValueError(str(error)) from None
         return pattern
 

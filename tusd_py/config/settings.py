@@ -223,8 +223,8 @@ class Config:
     )  # fmt: skip
     write_timeout: float = setting(
         60.0, Duration(may_be_zero=False), TIMEOUTS,
-        "How long a client may take no byte of its answer. Then the connection is cut. What it holds until then is the"
-        " kernel's send buffer (up to 4 MiB) and 256 KiB here.",
+        "How long a client may take no byte of its answer. Then the connection is cut. Until then an unread answer"
+        " holds about 0.38 MiB: 256 KiB that the kernel has not sent yet, and what waits behind that here.",
         differs="tusd: no such setting; network-timeout bounds a whole answer, also a long download that goes well.",
     )  # fmt: skip
     answer_timeout: float = setting(
@@ -236,8 +236,9 @@ class Config:
     )  # fmt: skip
     max_connections: int = setting(
         16_384, Number(1, 1_000_000), TIMEOUTS,
-        "Most connections at once, over all workers; more are answered 503 and closed. An idle one costs about 8 KiB,"
-        " one in mid-upload 30 KiB and two open files: 16,384 uploads at once are about 500 MiB and 32,768 files.",
+        "Most connections at once, over all workers; more are answered 503 and closed. An idle one costs 9 to"
+        " 14 KiB, one in mid-upload 30 KiB and two open files: 16,384 uploads at once are about 500 MiB and 32,768"
+        " files.",
         differs="tusd: no limit but that of open files, at which it stops to answer anybody.",
     )  # fmt: skip
     max_connections_per_address: int = setting(

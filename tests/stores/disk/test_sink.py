@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -13,13 +15,14 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pacing import Clock
 from scenario import Bytes, server
 
 from tusd_py.core.body import Body, Sink, unexpected_eof
 from tusd_py.core.checksum import Checksum
 from tusd_py.core.commands import Append, Create
 from tusd_py.errors import BackendError, RequestError
-from tusd_py.stores.disk import pace as pace_module
+from tusd_py.stores.disk.descriptors import write_all
 from tusd_py.stores.disk.pace import Pace
 from tusd_py.stores.disk.sink import BUFFER_BYTES, BufferPool, FileSink
 
@@ -33,6 +36,26 @@ def pace() -> Iterator[Pace]:
     made = Pace()
     yield made
     made.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def clocked_pace(clock: Clock) -> Iterator[Pace]:
+    made = clock.pace()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def slow_pace(clock: Clock, clocked_pace: Pace) -> Pace:
+    """Slow until the clock moves on."""
+    clocked_pace.run_inline(clock.taking(1.0))
+    assert clocked_pace.is_slow
+    return clocked_pace
 
 
 def put(sink: FileSink, data: bytes) -> object:
@@ -94,11 +117,13 @@ def test_bytes_of_uploads_that_take_turns_are_never_mixed(
     tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[int, int]], limit: int, slow_from: int | None
 ) -> None:
     async def run() -> None:
-        pace = Pace()
+        clock = Clock()
+        pace = clock.pace()
         mixer = Mixer(tmp_path_factory.mktemp("sinks"), pace, 5, limit)
         for turn, (number, size) in enumerate(turns):
             if turn == slow_from:
-                pace._wary_until = float("inf")
+                pace.run_inline(clock.taking(1.0))
+                assert pace.is_slow
             await mixer.feed(number, size)
         await mixer.end()
         pace.close()
@@ -106,10 +131,9 @@ def test_bytes_of_uploads_that_take_turns_are_never_mixed(
     anyio.run(run)
 
 
-async def test_uploads_under_way_at_once_on_a_slow_disk_are_never_mixed(tmp_path: Path, pace: Pace) -> None:
+async def test_uploads_under_way_at_once_on_a_slow_disk_are_never_mixed(tmp_path: Path, slow_pace: Pace) -> None:
     """Each waits for its write in a thread, while the others' bytes come."""
-    pace._wary_until = float("inf")
-    mixer = Mixer(tmp_path, pace, 20, 4)
+    mixer = Mixer(tmp_path, slow_pace, 20, 4)
     async with anyio.create_task_group() as tasks:
 
         async def upload(number: int) -> None:
@@ -121,13 +145,12 @@ async def test_uploads_under_way_at_once_on_a_slow_disk_are_never_mixed(tmp_path
     await mixer.end()
 
 
-async def test_what_waits_for_a_thread_is_kept_from_the_moment_it_was_filled(tmp_path: Path, pace: Pace) -> None:
+async def test_what_waits_for_a_thread_is_kept_from_the_moment_it_was_filled(tmp_path: Path, slow_pace: Pace) -> None:
     """Sources may await the pause later: the next upload's bytes come before that."""
-    pace._wary_until = float("inf")
     for limit in (0, 8):
         pool = BufferPool(limit)
         files = [opened(tmp_path / f"{limit}-{number}") for number in range(3)]
-        sinks = [FileSink(file, 0, pool, pace, None) for file in files]
+        sinks = [FileSink(file, 0, pool, slow_pace, None) for file in files]
         pauses = [put(sink, bytes([number]) * BUFFER_BYTES)[1] for number, sink in enumerate(sinks)]
         for pause in pauses:
             await pause
@@ -138,11 +161,10 @@ async def test_what_waits_for_a_thread_is_kept_from_the_moment_it_was_filled(tmp
         assert pool._taken == 0
 
 
-async def test_a_pause_that_is_never_awaited_loses_nothing(tmp_path: Path, pace: Pace) -> None:
+async def test_a_pause_that_is_never_awaited_loses_nothing(tmp_path: Path, slow_pace: Pace) -> None:
     """The body was ended in that moment."""
     file = opened(tmp_path / "one")
-    pace._wary_until = float("inf")
-    sink = FileSink(file, 0, BufferPool(), pace, None)
+    sink = FileSink(file, 0, BufferPool(), slow_pace, None)
     count, pause = put(sink, b"x" * BUFFER_BYTES)
     assert hasattr(pause, "close")
     pause.close()
@@ -273,16 +295,28 @@ async def test_uploads_in_mid_body_that_end_in_every_way_give_their_buffers_back
 
 
 async def test_a_disk_that_gets_slow_takes_the_writes_to_threads_and_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, clocked_pace: Pace
 ) -> None:
     uploads = server(tmp_path, is_durable=False)
+    uploads._store._disk = replace(uploads._store._disk, pace=clocked_pace)
+    wrote_in: list[tuple[int, bool]] = []
+    seconds_each = 1.0
+
+    def write_slowly(descriptor: int, data: memoryview, position: int) -> None:
+        wrote_in.append((len(data), threading.current_thread() is threading.main_thread()))
+        clock.advance(seconds_each)
+        write_all(descriptor, data, position)
+
+    monkeypatch.setattr("tusd_py.stores.disk.sink.write_all", write_slowly)
     upload_id = (await uploads.create(Create(3_000_000), Body.__new__(Body))).id
     data = random.randbytes(3_000_000)
-    for each in ("SLOW_SECONDS", "SLOW_BUDGET_SECONDS"):
-        monkeypatch.setattr(pace_module, each, -1.0)
     assert (await uploads.append(Append(upload_id, 0), Body(Bytes(data[:1_500_000])))).offset == 1_500_000
-    assert uploads._store._disk.pace.is_slow
-    monkeypatch.undo()
-    uploads._store._disk.pace._wary_until = 0.0
+    last = 1_500_000 % BUFFER_BYTES
+    assert wrote_in == [(BUFFER_BYTES, True), *[(BUFFER_BYTES, False)] * 4, (last, False)]
+
+    wrote_in.clear()
+    seconds_each = 0.0
+    clock.advance(10.0)
     assert (await uploads.append(Append(upload_id, 1_500_000), Body(Bytes(data[1_500_000:])))).is_available
+    assert wrote_in == [*[(BUFFER_BYTES, True)] * 5, (last, True)]
     assert (tmp_path / upload_id).read_bytes() == data

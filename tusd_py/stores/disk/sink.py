@@ -105,7 +105,7 @@ class FileSink:
             return None
         if self._pace.is_slow:
             self._own = self._own or self._pool.take() or self._pool.copy(self._used)
-            return self._write_in_thread()
+            return self._write_apart()
         self._pace.run_inline(self._write)
         self._let_go()
         self._sync_ahead()
@@ -132,8 +132,8 @@ class FileSink:
             self._pool.give_back(self._own)
             self._own = None
 
-    async def _write_in_thread(self) -> None:
-        await self._pace.run_in_thread(self._write)
+    async def _write_apart(self) -> None:
+        await self._pace.run(self._write)
         self._let_go()
         self._sync_ahead()
 
