@@ -14,6 +14,7 @@ MODULES = sorted(HOUSE.rglob("*.py"))
 # What each room may import of the house; a room is a folder or a module at the top.
 ARROWS = {
     "errors": set(),
+    "extensions": set(),
     "logs": set(),
     "core": {"errors", "logs"},
     "protocol": {"errors", "core"},
@@ -21,8 +22,8 @@ ARROWS = {
     "lockers": {"errors", "core", "logs"},
     "metrics": set(),
     "tracing": {"errors"},
-    "server": {"errors", "core", "logs"},
-    "web": {"errors", "core", "protocol", "logs"},
+    "server": {"errors", "extensions", "core", "logs"},
+    "web": {"errors", "extensions", "core", "protocol", "logs"},
     "config": {"errors"},
     "app": {"errors", "config", "core", "stores", "lockers", "web", "logs", "metrics", "tracing"},
     "cli": {"errors", "config", "logs", "app", "server"},

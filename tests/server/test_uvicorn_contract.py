@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import socket
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -145,14 +146,14 @@ def test_flow_control() -> None:
 
 def test_addresses() -> None:
     async def run() -> None:
-        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, "127.0.0.1", port)
-        assert get_remote_addr(transport) == ("127.0.0.1", port)
-        assert get_local_addr(transport) == transport.get_extra_info("sockname")
-        assert not is_ssl(transport)
-        transport.abort()
-        server.close()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = listener.getsockname()
+            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, *address)
+            assert get_remote_addr(transport) == address
+            assert get_local_addr(transport) == transport.get_extra_info("sockname")
+            assert not is_ssl(transport)
+            transport.abort()
+            await asyncio.sleep(0)  # in which it is closed
 
     asyncio.run(run())
 
