@@ -16,6 +16,7 @@ ARROWS = {
     "errors": set(),
     "extensions": set(),
     "logs": set(),
+    "memory": set(),
     "core": {"errors", "logs"},
     "protocol": {"errors", "core"},
     "stores": {"errors", "core", "logs"},
@@ -25,7 +26,7 @@ ARROWS = {
     "server": {"errors", "extensions", "core", "logs"},
     "web": {"errors", "extensions", "core", "protocol", "logs"},
     "config": {"errors"},
-    "app": {"errors", "config", "core", "stores", "lockers", "web", "logs", "metrics", "tracing"},
+    "app": {"errors", "config", "core", "stores", "lockers", "web", "logs", "metrics", "memory", "tracing"},
     "cli": {"errors", "config", "logs", "app", "server"},
     "__main__": {"cli"},
 }

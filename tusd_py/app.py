@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from tusd_py import tracing
-from tusd_py.config import Config
+from tusd_py import memory, tracing
+from tusd_py.config import Config, environment
 from tusd_py.core.observer import NOBODY
 from tusd_py.core.patience import Patience
 from tusd_py.core.ports import Locker
@@ -48,8 +48,8 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     the upload directory and raises ConfigError where it cannot; a setting that is wrong has raised that already.
 
     Run its lifespan once in each event loop that serves it (`app.router.lifespan_context(app)`): it sweeps what
-    expired, and closes what was opened. `app.state.uploads` is the application's `core.uploads.Uploads`, whose methods
-    are to be called in that loop. Middleware that is added stands in front of every request.
+    expired, closes what was opened, and sets malloc for the process. `app.state.uploads` is the application's
+    `core.uploads.Uploads`, to be called in that loop. Middleware that is added stands in front of every request.
 
     Workers of one server are given a `shared_folder`, in which they keep their metrics, and each a `slot`, its number
     from 0; all others leave both alone.
@@ -82,6 +82,7 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
                 stack.push_async_callback(locker.aclose)
             async with anyio.create_task_group() as tasks:
                 endpoint.has_lifespan = True
+                memory.tune(environment.inherited())
                 if slot == 0:  # one for all
                     tasks.start_soon(_sweep_forever, uploads, config.sweep_interval)
                 yield

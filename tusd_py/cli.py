@@ -65,8 +65,6 @@ def _run(argv: Sequence[str], command: Sequence[str] | None) -> int:
         return _print(config_file(loaded))
     config = loaded.config
     if config.workers == 1 or (config.workers == 0 and config.locker == "memory"):
-        if command and not environment.is_tuned():
-            os.execve(command[0], [*command, *argv], environment.serving_environment())  # noqa: S606  # ourselves
         return _serve(config)
     return _supervise(config, argv, command or [sys.executable, "-m", "tusd_py"])
 
@@ -201,7 +199,7 @@ def _supervise(config: Config, argv: Sequence[str], command: Sequence[str]) -> i
     announce = announcement(config)
     plan = Plan(
         command=[*command, WORKER],
-        environment=environment.serving_environment(),
+        environment=environment.inherited(),
         count=config.workers or count_cores(),
         host=config.host,
         port=config.port,

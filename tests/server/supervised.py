@@ -133,11 +133,6 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def environ_of(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/environ").read_text().split("\0")
-    return dict(line.split("=", 1) for line in lines if line)
-
-
 def memory_kib(pid: int) -> int:
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found

@@ -39,13 +39,13 @@ class Connection(Protocol):
 class TusCycle:
     """`trailers` is None unless the request is chunked. `more_body`: the parser has not seen the end of the body.
     `is_cut`: no more of it will come, but the client may still read an answer. `disconnected`: nor that.
-    `is_last`: the connection ends with this response.
+    `is_awaited`: the application waits for more of the body. `is_last`: the connection ends with this response.
     """
 
     __slots__ = (
-        "_connection", "_event", "_expects_continue", "_is_delivered", "_response", "disconnected", "is_cut",
-        "is_last", "left", "more_body", "pieces", "queued_bytes", "response_complete", "response_started", "scope",
-        "trailers",
+        "_connection", "_event", "_expects_continue", "_is_delivered", "_response", "disconnected", "is_awaited",
+        "is_cut", "is_last", "left", "more_body", "pieces", "queued_bytes", "response_complete", "response_started",
+        "scope", "trailers",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +64,7 @@ class TusCycle:
         self.left = content_length  # what the parser has not seen of a body of known length
         self.more_body = True
         self.trailers: Lines | None = [] if content_length is None else None
+        self.is_awaited = False
         self.is_cut = False
         self.is_last = is_last
         self.disconnected = False
@@ -180,7 +181,9 @@ class TusCycle:
         if self._event is None:
             self._event = asyncio.Event()
         self._event.clear()
+        self.is_awaited = True
         await self._event.wait()
+        self.is_awaited = False
 
     def _is_open(self) -> bool:
         return not (self.disconnected or self.is_cut or self._connection.transport.is_closing())

@@ -35,7 +35,7 @@ from tusd_py.server.scope import Peers
 # some thirty times larger in memory than on the wire.
 MAX_PIPELINED = 100
 
-# A head, with the whole body of a small upload or the first bytes of a large one, which the lane will not see.
+# A head with the first of its body. More only where the application waits for it: what it does not is kept.
 _HEAD_READ_BYTES = 32 * 1024
 _BODY_READ_BYTES = 256 * 1024
 
@@ -125,7 +125,7 @@ class TusProtocol(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._lane is not None:
             return self._lane.buffer()
-        return self._scratch.body if self._parser.is_in_body else self._scratch.head
+        return self._scratch.body if self.cycle is not None and self.cycle.is_awaited else self._scratch.head
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._lane is not None:

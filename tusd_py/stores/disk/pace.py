@@ -19,6 +19,8 @@ from typing import TypeVar
 
 import anyio
 
+from tusd_py.stores.disk.batches import Batches
+
 T = TypeVar("T")
 
 SLOW_SECONDS = 0.005
@@ -57,6 +59,7 @@ class Pace:
     ) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="tusd-py-disk")
         self._wary_executor = ThreadPoolExecutor(threads, thread_name_prefix="tusd-py-slow-disk")
+        self._batches = Batches(self._run_watched)
         self._clock = clock
         self._cpu_clock = cpu_clock
         # Threads report too. The loop looks at the first two without the lock: it does so thousands of times a second.
@@ -97,6 +100,10 @@ class Pace:
     async def run_in_thread(self, call: Callable[[], T]) -> T:
         return await self.wait(self.start(call))
 
+    async def run_step(self, call: Callable[[], T]) -> T:
+        """Run a call that waits for the disk, but not for much data to get there."""
+        return await self.wait(self._batches.start(call))
+
     def start(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Begin a call in a thread; `wait` for it before anything it works on is closed."""
         return self._start(self._executor, call)
@@ -118,15 +125,17 @@ class Pace:
         return future.result()
 
     def close(self) -> None:
+        self._batches.close()
         self._executor.shutdown(wait=True)
         self._wary_executor.shutdown(wait=True)
 
     # What the times tell.
 
     def _start(self, executor: Executor, call: Callable[[], T]) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(executor, self._run_watched, executor, call)
+        is_kept_out = executor is self._wary_executor
+        return asyncio.get_running_loop().run_in_executor(executor, self._run_watched, call, is_kept_out)
 
-    def _run_watched(self, executor: Executor, call: Callable[[], T]) -> T:
+    def _run_watched(self, call: Callable[[], T], is_kept_out: bool = False) -> T:
         this = object()
         with self._lock:
             start = self._under_way[this] = self._clock()
@@ -139,7 +148,7 @@ class Pace:
                 seconds = self._clock() - start
             if seconds > STUCK_SECONDS:
                 self._become_wary(start, seconds)
-            elif executor is self._wary_executor:
+            elif is_kept_out:
                 if seconds <= SLOW_SECONDS:
                     self._consider_trust()
                 elif self._cpu_clock() - used < seconds * BUSY_SHARE:

@@ -76,7 +76,7 @@ class DiskStore:
 
     async def create(self, upload: Upload) -> StoredFile:
         disk = self._disk
-        run = disk.pace.run_in_thread if disk.files.is_durable else disk.pace.run
+        run = disk.pace.run_step if disk.files.is_durable else disk.pace.run
         with disk.failures.translated():
             return await run(lambda: StoredFile.created(disk, upload))
 
@@ -105,7 +105,7 @@ class DiskStore:
             files.write_record(replace(record, upload=replace(record.upload, length=length)))
 
         with self._disk.failures.translated():
-            await self._disk.pace.run_in_thread(declare)
+            await self._disk.pace.run_step(declare)
 
     async def terminate(self, upload_id: UploadId) -> None:
         files = self._disk.files

@@ -27,6 +27,9 @@ from tusd_py.stores.disk.pace import Pace
 from tusd_py.stores.disk.record import Record
 from tusd_py.stores.disk.sink import BUFFER_BYTES, BufferPool, FileSink
 
+_SHORT_BYTES = 1024 * 1024
+"""Less than this is soon on the disk."""
+
 
 @cache
 def boot_id() -> str:
@@ -186,7 +189,9 @@ class StoredFile:
         """Make everything up to `offset` count."""
         files = self._disk.files
         if files.is_durable:
-            await self._disk.pace.run_in_thread(lambda: sync_data(self._file))
+            is_short = offset - self._offset < _SHORT_BYTES
+            run = self._disk.pace.run_step if is_short else self._disk.pace.run_in_thread
+            await run(lambda: sync_data(self._file))
         # The last append needs no record of its own: `finish` follows and writes one. After a crash in between the
         # file's size tells the offset, and after a power cut nothing was answered yet.
         if offset != self._record.upload.length and self._must_note:
@@ -230,7 +235,7 @@ class StoredFile:
 
     async def _write_record(self, record: Record) -> None:
         files, pace = self._disk.files, self._disk.pace
-        run = pace.run_in_thread if files.is_durable else pace.run
+        run = pace.run_step if files.is_durable else pace.run
         await run(lambda: files.write_record(record))
         self._record = record
 
