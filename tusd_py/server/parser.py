@@ -121,9 +121,9 @@ class RequestParser:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + 4)
         self._fields += 1
-        if self._fields > _MAX_FIELDS:
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self._max_header_bytes or self._fields > _MAX_FIELDS:
             raise headers_too_large(self._max_header_bytes)
         name, value = name.lower(), value.strip(b" \t")
         if self.is_in_body:

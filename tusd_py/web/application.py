@@ -6,7 +6,7 @@ for. Everything else about it stays: routes, lifespan, state, and middleware tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -26,12 +26,12 @@ class Fork:
         self._apps = apps
         self._rest = rest
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         app = self._rest
         if scope["type"] == "http":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             app = self._apps.get(path, app)
-        await app(scope, receive, send)
+        return app(scope, receive, send)
 
 
 class Application(Starlette):
@@ -61,11 +61,9 @@ class Application(Starlette):
         router = ExceptionMiddleware(self.router, handlers=dict(self.exception_handlers))
         endpoint = self._endpoint
 
-        async def enveloped(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "http" and endpoint.owns(scope):
-                await endpoint(scope, receive, send)
-            else:
-                await router(scope, receive, send)
+        def enveloped(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            is_ours = scope["type"] == "http" and endpoint.owns(scope)
+            return endpoint(scope, receive, send) if is_ours else router(scope, receive, send)
 
         app: ASGIApp = Fork(self._others, Envelope(enveloped, self._cors, self._observer))
         for cls, arguments, keywords in reversed(self.user_middleware):

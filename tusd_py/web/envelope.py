@@ -7,6 +7,7 @@ framework's own 404 included, what the protocol and browsers want on all of them
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -114,14 +115,14 @@ class _Answer:
             self._is_body_open = False
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message.get("headers", ()), *self._added]
             if self._is_body_open:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
-        await self._send(message)
+        return self._send(message)
 
 
 def _forget_frames(error: BaseException | None) -> None:
