@@ -31,8 +31,8 @@ MIB = 1 << 20
 QUIET_SECONDS = 0.8
 # The second attack shows what the first has left; the others are for the healthy client's latency.
 FEWEST_PAIRS, MOST_PAIRS = 2, 8
-# A heap grows by steps (MALLOC_TOP_PAD_ is 16 MiB), and is used more thinly the second time. Of what leaks, objects of
-# the server are counted exactly.
+# A heap keeps up to 16 MiB that were freed (tusd_py.memory), and is used more thinly the second time. Of what leaks,
+# objects of the server are counted exactly.
 KEPT_MIB = 24.0
 CLEAN_SECONDS = 8.0
 # Rounds that do not wait for another's end: it is quiet again.

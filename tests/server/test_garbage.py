@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import socket
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.server.conftest import PATIENCE_SECONDS, Start
+from tests.server.conftest import Start, read_answer, reset
 from tusd_py import Config, create_app
 
 TIMES = 10
@@ -47,70 +46,51 @@ def garbage() -> Iterator[Counter[str]]:
         gc.collect()
 
 
-class Client:
-    def __init__(self, address: str) -> None:
-        url = urlsplit(address)
-        self._socket = socket.create_connection((url.hostname, url.port), PATIENCE_SECONDS)
-
-    def send(self, content: bytes) -> None:
-        self._socket.sendall(content)
-
-    def ask(self, head: str) -> str:
-        """The head of the answer, or all of a short one."""
-        self.send(head.encode())
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            answer += self._socket.recv(65536)
-        return answer.decode()
-
-    def create(self) -> str:
-        line = next(line for line in self.ask(POST).split("\r\n") if line.startswith("location:"))
-        return urlsplit(line.partition(" ")[2]).path
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def reset(self) -> None:
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close()
+def ask(connection: socket.socket, head: str) -> tuple[int, dict[str, str], bytes]:
+    connection.sendall(head.encode())
+    return read_answer(connection)
 
 
-def upload(client: Client) -> None:
-    path = client.create()
-    assert " 100 " in client.ask(PATCH.format(path=path, offset=0))
-    client.send(bytes(LENGTH - 1))
-    assert " 204 " in client.ask("x")
-    assert " 200 " in client.ask(f"HEAD {path} HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\n\r\n")
-    client.close()
+def create(connection: socket.socket) -> str:
+    return urlsplit(ask(connection, POST)[1]["location"]).path
 
 
-def stop_in_mid_body(client: Client) -> None:
-    assert " 100 " in client.ask(PATCH.format(path=client.create(), offset=0))
-    client.send(bytes(LENGTH // 2))
-    client.reset()
+def upload(connection: socket.socket) -> None:
+    path = create(connection)
+    assert ask(connection, PATCH.format(path=path, offset=0))[0] == 100
+    connection.sendall(bytes(LENGTH))
+    assert read_answer(connection)[0] == 204
+    assert ask(connection, f"HEAD {path} HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\n\r\n")[0] == 200
+    connection.close()
 
 
-def be_refused(client: Client) -> None:
-    assert " 409 " in client.ask(PATCH.format(path=client.create(), offset=5))
-    client.close()
+def stop_in_mid_body(connection: socket.socket) -> None:
+    assert ask(connection, PATCH.format(path=create(connection), offset=0))[0] == 100
+    connection.sendall(bytes(LENGTH // 2))
+    reset(connection)
 
 
-def speak_nonsense(client: Client) -> None:
-    assert " 400 " in client.ask("NO REQUEST\r\n\r\n")
-    client.close()
+def be_refused(connection: socket.socket) -> None:
+    assert ask(connection, PATCH.format(path=create(connection), offset=5))[0] == 409
+    connection.close()
 
 
-def stop_in_mid_head(client: Client) -> None:
-    client.send(b"HEAD /")
-    client.reset()
+def speak_nonsense(connection: socket.socket) -> None:
+    assert ask(connection, "NO REQUEST\r\n\r\n")[0] == 400
+    connection.close()
+
+
+def stop_in_mid_head(connection: socket.socket) -> None:
+    connection.sendall(b"HEAD /")
+    reset(connection)
 
 
 @pytest.mark.parametrize("behave", [upload, stop_in_mid_body, be_refused, speak_nonsense, stop_in_mid_head])
-def test_what_ends_is_freed_at_once(start: Start, tmp_path: Path, behave: Callable[[Client], None]) -> None:
+def test_what_ends_is_freed_at_once(start: Start, tmp_path: Path, behave: Callable[[socket.socket], None]) -> None:
     app = create_app(Config(upload_dir=str(tmp_path), durability="process"))
     with garbage() as found:
         running = start(app)
         for _ in range(TIMES):
-            behave(Client(running.address))
+            behave(running.connect())
         running.stop()  # which waits for the last one
     assert not {name: count for name, count in found.items() if count >= TIMES}

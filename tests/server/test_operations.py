@@ -7,7 +7,6 @@ import http.server
 import json
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.server.supervised import PATIENCE_SECONDS, Run, Supervised, wait_until
+from tests.server.supervised import PATIENCE_SECONDS, Run, Supervised, free_port, wait_until
 
 TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
 
@@ -46,12 +45,6 @@ def upload(server: Supervised, body: bytes, **headers: str) -> None:
     answer.read()
     assert answer.status == 201
     connection.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_any_worker_shows_the_numbers_of_all_at_once(run: Run) -> None:

@@ -18,6 +18,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from tusd_py.server.protocol import TusProtocol
+from tusd_py.server.serve import uvicorn_config
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -29,25 +30,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-def config(**options: Any) -> uvicorn.Config:
-    """As tusd_py.server.serve makes it."""
-    return uvicorn.Config(
-        app,
-        http=TusProtocol,  # type: ignore[arg-type]
-        ws="none",
-        lifespan="on",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=True,
-        **options,
-    )
-
-
 def test_the_configuration() -> None:
-    made = config(root_path="/below")
+    made = uvicorn_config(app, root_path="/below")
     assert not made.loaded
     made.load()
     assert made.loaded
@@ -73,7 +57,7 @@ class Steps(uvicorn.Server):
     """Overrides what tusd_py.server.serve overrides."""
 
     def __init__(self) -> None:
-        super().__init__(config())
+        super().__init__(uvicorn_config(app))
         self.steps: list[str] = []
 
     @contextlib.contextmanager

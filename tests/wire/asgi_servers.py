@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.server.supervised import free_port
+
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
@@ -71,7 +73,7 @@ def run_asgi_server(
 ) -> Iterator[AsgiServer]:
     """The server `name` of COMMANDS with the `app` of a module that has this `source`."""
     (folder / "served.py").write_text(source)
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", *(part.format(port=port) for part in COMMANDS[name]), *flags]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TUSD_PY_")}
     environment["PYTHONPATH"] = os.pathsep.join((str(folder), str(ROOT)))
@@ -93,12 +95,6 @@ def run_asgi_server(
             process.kill()
             process.wait()
     server.check_log()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

@@ -47,11 +47,10 @@ class Watch:
 
     __slots__ = (
         "_activity", "_heard_at", "_interrupt", "_patience", "_received", "_resumed_at", "_timer", "_watchers",
-        "_window_at", "_window_bytes", "client_seconds", "is_reading",
+        "_window_at", "_window_bytes", "client_seconds",
     )  # fmt: skip
 
     def __init__(self, patience: Patience) -> None:
-        self.is_reading = False  # waiting for the client, not for the store
         self.client_seconds = 0.0
         self._patience = patience
         self._interrupt: Callable[[Interrupted], None] | None = None  # while reading
@@ -61,9 +60,13 @@ class Watch:
         self._activity: asyncio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def is_reading(self) -> bool:
+        """Waiting for the client, not for the store."""
+        return self._interrupt is not None
+
     def resume(self, interrupt: Callable[[Interrupted], None]) -> None:
         """From now on we wait for the client; `interrupt` is called when it is too slow."""
-        self.is_reading = True
         self._interrupt = interrupt
         self._resumed_at = self._heard_at = self._window_at = time.monotonic()
         self._window_bytes = self._received
@@ -74,7 +77,6 @@ class Watch:
         """The client waits for us, or has ended."""
         if self.is_reading:
             self.client_seconds += time.monotonic() - self._resumed_at
-        self.is_reading = False
         self._interrupt = None
         self._announce()
         self._cancel()

@@ -43,8 +43,8 @@ class TusCycle:
     """
 
     __slots__ = (
-        "_connection", "_event", "_expects_continue", "_is_delivered", "_response", "disconnected", "is_awaited",
-        "is_cut", "is_last", "left", "more_body", "pieces", "queued_bytes", "response_complete", "response_started",
+        "_connection", "_event", "_expects_continue", "_is_delivered", "_response", "disconnected", "is_cut",
+        "is_last", "left", "more_body", "pieces", "queued_bytes", "response_complete", "response_started",
         "scope", "trailers",
     )  # fmt: skip
 
@@ -64,7 +64,6 @@ class TusCycle:
         self.left = content_length  # what the parser has not seen of a body of known length
         self.more_body = True
         self.trailers: Lines | None = [] if content_length is None else None
-        self.is_awaited = False
         self.is_cut = False
         self.is_last = is_last
         self.disconnected = False
@@ -96,6 +95,10 @@ class TusCycle:
     def disconnect(self) -> None:
         self.disconnected = True
         self._wake()
+
+    @property
+    def is_awaited(self) -> bool:
+        return self._event is not None and not self._event.is_set()
 
     def is_over(self) -> bool:
         return self.disconnected or self.is_cut
@@ -181,9 +184,7 @@ class TusCycle:
         if self._event is None:
             self._event = asyncio.Event()
         self._event.clear()
-        self.is_awaited = True
         await self._event.wait()
-        self.is_awaited = False
 
     def _is_open(self) -> bool:
         return not (self.disconnected or self.is_cut or self._connection.transport.is_closing())

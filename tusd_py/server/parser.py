@@ -105,7 +105,7 @@ class RequestParser:
 
     def _count(self, count: int) -> None:
         self._head_bytes += count
-        if self._head_bytes > self._max_header_bytes:
+        if self._head_bytes > self._max_header_bytes or self._fields > _MAX_FIELDS:
             raise headers_too_large(self._max_header_bytes)
 
     # What httptools calls.
@@ -122,9 +122,7 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields += 1
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > self._max_header_bytes or self._fields > _MAX_FIELDS:
-            raise headers_too_large(self._max_header_bytes)
+        self._count(len(name) + len(value) + 4)
         name, value = name.lower(), value.strip(b" \t")
         if self.is_in_body:
             self._receiver.add_trailer(name, value)

@@ -74,6 +74,23 @@ def serve(app: Any, options: ServeOptions, *, on_stop: Callable[[], None], lifel
     return Server(app, options, on_stop=on_stop, lifeline=lifeline).serve_until_stopped()
 
 
+def uvicorn_config(app: Any, **options: Any) -> uvicorn.Config:
+    """What we leave to uvicorn, and how."""
+    return uvicorn.Config(
+        app,
+        http=TusProtocol,  # type: ignore[arg-type]  # uvicorn's types know no BufferedProtocol
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        **options,
+    )
+
+
 class Server(uvicorn.Server):
     """uvicorn's server with sockets of its own, no polling, and an exit code.
 
@@ -90,19 +107,7 @@ class Server(uvicorn.Server):
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
         lifeline: Lifeline | None = None,
     ) -> None:
-        config = uvicorn.Config(
-            app,
-            http=TusProtocol,  # type: ignore[arg-type]  # uvicorn's types know no BufferedProtocol
-            ws="none",
-            lifespan="on",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=True,
-        )
-        super().__init__(config)
+        super().__init__(uvicorn_config(app))
         self._options = options
         self._admission = Admission(options.bounds, options.counter)
         self._on_stop = on_stop

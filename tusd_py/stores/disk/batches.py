@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
+"""Whose it is, its result, or its error."""
 
 THREADS = 2
 """While one waits for the disk, the other works. More of them are slower."""
@@ -44,7 +46,7 @@ class Batches:
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread: a batch of what waits."""
-        done: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
+        done: list[_Outcome] = []
         while len(done) < MOST:
             try:
                 future, call = self._waiting.popleft()  # the other thread takes from it, too
@@ -56,9 +58,7 @@ class Batches:
                 done.append((future, None, error))
         loop.call_soon_threadsafe(self._tell, loop, done)
 
-    def _tell(
-        self, loop: asyncio.AbstractEventLoop, done: list[tuple[asyncio.Future[Any], Any, BaseException | None]]
-    ) -> None:
+    def _tell(self, loop: asyncio.AbstractEventLoop, done: list[_Outcome]) -> None:
         if self._waiting:
             self._executor.submit(self._work, loop)
         else:

@@ -76,9 +76,8 @@ class DiskStore:
 
     async def create(self, upload: Upload) -> StoredFile:
         disk = self._disk
-        run = disk.pace.run_step if disk.files.is_durable else disk.pace.run
         with disk.failures.translated():
-            return await run(lambda: StoredFile.created(disk, upload))
+            return await disk.run_step(lambda: StoredFile.created(disk, upload))
 
     async def read(self, upload_id: UploadId) -> Upload:
         with self._disk.failures.translated():

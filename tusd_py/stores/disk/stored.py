@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 from tusd_py.core.body import Body
 from tusd_py.core.upload import State, Upload, UploadId
@@ -26,6 +27,8 @@ from tusd_py.stores.disk.files import Files
 from tusd_py.stores.disk.pace import Pace
 from tusd_py.stores.disk.record import Record
 from tusd_py.stores.disk.sink import BUFFER_BYTES, BufferPool, FileSink
+
+T = TypeVar("T")
 
 _SHORT_BYTES = 1024 * 1024
 """Less than this is soon on the disk."""
@@ -67,6 +70,10 @@ class Disk:
     def boot(self) -> str | None:
         """What new records are stamped with: see `Record.boot`."""
         return boot_id() if self.files.is_durable else None
+
+    def run_step(self, call: Callable[[], T]) -> Awaitable[T]:
+        """Run what makes a change count: it waits for the disk where that is asked for."""
+        return self.pace.run_step(call) if self.files.is_durable else self.pace.run(call)
 
 
 class StoredFile:
@@ -234,9 +241,7 @@ class StoredFile:
         return record
 
     async def _write_record(self, record: Record) -> None:
-        files, pace = self._disk.files, self._disk.pace
-        run = pace.run_step if files.is_durable else pace.run
-        await run(lambda: files.write_record(record))
+        await self._disk.run_step(lambda: self._disk.files.write_record(record))
         self._record = record
 
     async def _read_back(self, start: int, end: int) -> AsyncIterator[bytes]:
