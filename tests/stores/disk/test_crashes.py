@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
+import anyio
 import pytest
 from scenario import Client, Crash, Fault, file_calls, leftovers, server
 
@@ -181,6 +185,62 @@ async def test_F12_dying_at_any_call_of_the_last_partial_leaves_no_final_behind(
         assert leftovers(path) == []
         client.upload_id = (await second.concatenate(command)).id
         await client.verify(second)
+
+
+@MODES
+@pytest.mark.parametrize("size", [len(DATA), 10], ids=["finished", "unfinished"])
+@pytest.mark.parametrize("is_elsewhere", [False, True], ids=["beside", "elsewhere"])
+async def test_dying_at_any_call_of_a_termination_leaves_all_or_nothing(
+    tmp_path: Path, is_durable: bool, size: int, is_elsewhere: bool
+) -> None:
+    """`elsewhere`: where tusd was told to put the bytes, which only the record says."""
+
+    async def made(path: Path) -> tuple[Uploads, Client, Path]:
+        uploads = server(path, is_durable=is_durable, finishes_by_size=False)
+        client = Client(DATA[:size], CHUNK)
+        client.upload_id = (await uploads.create(Create(len(DATA)), _body(b""))).id
+        await uploads.append(Append(client.upload_id, 0, content_length=size), _body(DATA[:size]))
+        data = path / client.upload_id
+        if is_elsewhere:
+            data, files = data.rename(path / "elsewhere"), uploads._store._disk.files
+            record = replace(files.read_own_record(client.upload_id), data_path=str(data))
+            await anyio.to_thread.run_sync(files.write_record, record)
+        return uploads, client, data
+
+    fault = Fault(None, Crash())
+    uploads, client, _ = await made(tmp_path / "dry")
+    with file_calls(fault):
+        await uploads.terminate(client.upload_id)
+    assert leftovers(tmp_path / "dry") == []
+    fates = set()
+    for at in range(1, fault.count + 1):
+        path = tmp_path / str(at)
+        first, client, data = await made(path)
+        with file_calls(Fault(at, Crash())), suppress(Crash):
+            await first.terminate(client.upload_id)
+        second = server(path, is_durable=is_durable)
+        try:
+            assert (await second.inspect(client.upload_id)).offset == size
+            fates.add("there")
+        except RequestError as error:
+            assert error.status == 404
+            await second.sweep()
+            assert leftovers(path) == []
+            assert not data.exists()
+            fates.add("gone")
+    assert fates == {"there", "gone"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EXDEV])
+async def test_what_cannot_be_put_aside_is_removed_all_the_same(tmp_path: Path, number: int) -> None:
+    uploads = server(tmp_path, is_durable=True)
+    made = await uploads.create(Create(3, has_body=True, content_length=3), _body(b"abc"))
+    rename = mock.Mock(side_effect=OSError(number, "no"))
+    with mock.patch("tusd_py.stores.disk.files.os.rename", rename):
+        await uploads.terminate(made.id)
+    assert rename.called
+    assert leftovers(tmp_path) == []
+    assert not list(tmp_path.glob("*.info"))
 
 
 def _body(data: bytes) -> Body:

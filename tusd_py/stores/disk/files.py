@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tusd_py.core.upload import UploadId, parse_id
-from tusd_py.errors import upload_not_found
+from tusd_py.errors import TusError, upload_not_found
 from tusd_py.stores.disk.descriptors import read_all, remove, sync_data, sync_directory, write_all
 from tusd_py.stores.disk.journal import Journal
 from tusd_py.stores.disk.marks import Marks
@@ -23,6 +23,9 @@ TEMPORARY_FOLDER = "tmp"
 
 _RECORD_BYTES = 4096
 """Most records are shorter. A larger buffer costs more than the reading: it is made anew each time."""
+
+_LONGEST_RECORD_BYTES = 1 << 20
+"""More than the heads of a request may hold."""
 
 _COPY_BYTES = 64 * 1024 * 1024
 # What copy_file_range answers between file systems, on old kernels and on special ones.
@@ -155,7 +158,7 @@ class Files:
     @contextmanager
     def temporary(self, upload_id: UploadId) -> Iterator[tuple[str, int]]:
         """A new file in the work folder to be renamed into place; goes away if it was not."""
-        path = f"{self._temporary}/{upload_id}.{secrets.token_hex(4)}"
+        path = self._new_temporary(upload_id)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, self._file_permissions)
         try:
             yield path, descriptor
@@ -165,6 +168,9 @@ class Files:
             raise
         finally:
             os.close(descriptor)
+
+    def _new_temporary(self, upload_id: UploadId) -> str:
+        return f"{self._temporary}/{upload_id}.{secrets.token_hex(4)}"
 
     def _sync_directory(self) -> None:
         if self.is_durable:
@@ -227,16 +233,22 @@ class Files:
         self._records.keep(text, record)
 
     def remove(self, upload_id: UploadId, data_path: str | None = None) -> bool:
-        """Remove everything of an upload; the mark first and last, so that the sweep can end what a crash cut.
+        """Remove everything of an upload. Its record goes to the work folder first and from there last, so that nobody
+        finds it any more and the sweep can end what a crash cut. Nothing is created for that: ext4 takes long to find
+        an inode for a new file beside removed ones.
 
         Tells whether there was anything.
         """
-        with suppress(OSError):  # a full or read-only disk must not keep anybody from deleting
-            self.marks.mark(upload_id)
-        had_record = remove(f"{self.directory}/{upload_id}.info")
+        path, aside = f"{self.directory}/{upload_id}.info", self._new_temporary(upload_id)
+        try:
+            os.rename(path, aside)
+            had_record = True
+        except OSError:  # there is none; or the disk is full, which must not keep anybody from deleting
+            had_record = remove(path)
         had_data = remove(data_path or f"{self.directory}/{upload_id}")
         self._sync_directory()
         self.marks.clear(upload_id)
+        remove(aside)
         return had_record or had_data
 
     def copy_into_place(self, upload_id: UploadId, sources: list[str]) -> Generator[int, None, None]:
@@ -265,7 +277,7 @@ class Files:
     # Leftovers.
 
     def temporaries(self) -> list[tuple[UploadId, str]]:
-        """Files on their way into place, with the upload they are for: leftovers if nobody holds it."""
+        """Files on their way into place or out, with the upload they are for: leftovers if nobody holds it."""
         found = []
         for name in os.listdir(self._temporary):
             upload_id = parse_id(name.partition(".")[0])
@@ -273,9 +285,19 @@ class Files:
                 found.append((upload_id, f"{self._temporary}/{name}"))
         return found
 
-    def remove_temporary(self, path: str) -> int:
+    def remove_temporary(self, upload_id: UploadId, path: str) -> int:
+        if not self.has_record(upload_id):  # this is it, and the upload was being removed
+            remove(self._data_path_in(path) or f"{self.directory}/{upload_id}")
         remove(path)
         return 1
+
+    def _data_path_in(self, path: str) -> str | None:
+        """Where a record that was put aside says its bytes are, if it says so."""
+        try:
+            with open(path, "rb") as file:
+                return self.data_path(Record.decode(file.read(_LONGEST_RECORD_BYTES)))
+        except (OSError, ValueError, TusError):
+            return None  # a record on its way into place that a crash tore, or a final's bytes
 
 
 def _copy(source: str, target: int, position: int) -> Iterator[int]:

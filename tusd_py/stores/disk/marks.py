@@ -18,8 +18,8 @@ from tusd_py.stores.disk.journal import Journal
 class Marks:
     """The marks in the folder `work`.
 
-    A new upload is noted in the journal. An id that may come again, of a final or of one that is being removed, has a
-    file of its own instead, since what a journal says of an id it says for ever. (Other versions made files for all.)
+    A new upload is noted in the journal. The id of a final may come again, so it has a file of its own instead: what a
+    journal says of an id it says for ever. (Other versions made files for others too.)
     """
 
     def __init__(

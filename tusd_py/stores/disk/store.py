@@ -168,7 +168,7 @@ class DiskStore:
             for upload_id in await run(marks.unfinished):
                 removed += await self._swept(hold, upload_id, partial(self._sweep_mark, upload_id))
             for upload_id, path in await run(files.temporaries):
-                removed += await self._swept(hold, upload_id, partial(files.remove_temporary, path))
+                removed += await self._swept(hold, upload_id, partial(files.remove_temporary, upload_id, path))
             for waited_for in await run(marks.waited_for):
                 for final in await run(partial(marks.waiting_for, waited_for)):
                     removed += await self._swept(hold, final, partial(self._sweep_waiting, waited_for, final))
