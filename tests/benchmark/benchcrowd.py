@@ -48,6 +48,10 @@ class Crowd:
         self._size = pieces * piece_bytes
         self._members: dict[int, tuple[socket.socket, str]] = {}
 
+    @property
+    def paths(self) -> list[str]:
+        return [path for _sock, path in self._members.values()]
+
     def gather(self, on_progress: Callable[[int], None]) -> None:
         """Connect and create all, and send the head and the first piece of every body."""
         for number in range(self._count):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
+from benchcrowd import Crowd
 from benchengine import Answer, Engine, Request, Script, StalledError
 from benchload import BODY_STRIDE
 from benchwire import Target, location_of, offset_of, window
@@ -23,6 +24,7 @@ RESUMED_SHARE, ENDED_SHARE, WITH_CREATION_SHARE = 0.15, 0.05, 0.20
 TRIES = 50
 DOWNLOADED_SHARE = 0.25  # the others are compared in the folder, which is quicker
 KEPT_MOST = 150_000  # 9 GiB
+WARM_UP_PIECES, WARM_UP_SECONDS = 32, 4.0
 
 Steps = Generator[Request, Answer | None, bool]
 
@@ -41,8 +43,21 @@ class Life:
         self._old: list[str] = []
         self._is_cleaning = False
 
+    def warm_up(self) -> None:
+        """As many at once as there will ever be, then removed: so threads are started and pools of buffers full, which
+        are bounded by what is under way, and what memory does afterwards is due to what is over."""
+        crowd = Crowd(self._target, 2 * self._links, WARM_UP_PIECES, 16 * KIB)
+        crowd.gather(lambda _count: None)
+        crowd.trickle(WARM_UP_SECONDS, lambda _piece: None)
+        self.engine.errors += crowd.outcome.errors
+        self._old += crowd.paths
+        self._run(self._clean)
+
     def run(self) -> None:
-        self.engine.connect(self._script() for _ in range(self._links))
+        self._run(self._script)
+
+    def _run(self, script: Callable[[], Script]) -> None:
+        self.engine.connect(script() for _ in range(self._links))
         try:
             self.engine.run()
         except StalledError as error:

@@ -170,6 +170,8 @@ class _SoakSampler(threading.Thread):
 
 def _soak(arguments: argparse.Namespace, server: Server) -> dict[str, Any]:
     life = Life(server.target, server.folder, arguments.count, arguments.links)
+    _say("warming up")
+    life.warm_up()
     files_before, threads_before = open_files(server.pid), thread_count(server.pid)
     sampler = _SoakSampler(server.pid, life, arguments.count)
     begin, cpu_before, own_before = time.monotonic(), cpu_seconds(server.pid), time.process_time()
