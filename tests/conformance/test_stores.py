@@ -51,7 +51,10 @@ def upload(length: int | None, **fields: object) -> Upload:
 
 async def add(store: Store, upload_id: UploadId, data: bytes, **options: object) -> int:
     """Append as `core.uploads` does: open, append, finish if all is there, close."""
-    stored = await store.open(upload_id)
+    return await fill(await store.open(upload_id), data, **options)
+
+
+async def fill(stored: StoredUpload, data: bytes, **options: object) -> int:
     count = await stored.append(Body(Script(data, **options)))
     if stored.upload.has_all_bytes:
         await stored.finish()
@@ -116,6 +119,38 @@ async def test_an_id_is_taken_once(store: Store) -> None:
     await stored.close()
     with pytest.raises(FileExistsError):
         await store.create(made)
+    assert (await store.read(made.id)).offset == 3
+
+
+@pytest.mark.parametrize("count", [0, 3, 5], ids=["none", "some", "all"])
+async def test_an_upload_made_with_its_first_bytes_counts_once_they_do(
+    store: Store, reopened: Store, count: int
+) -> None:
+    made = upload(5, metadata=Metadata("name YQ==", {"name": "a"}))
+    stored = await store.create(made, count)
+    assert await fill(stored, b"hello"[:count]) == count
+    found = await reopened.read(made.id)
+    assert (found.offset, found.length, found.metadata, found.is_available) == (count, 5, made.metadata, count == 5)
+    await fill(await reopened.open(made.id), b"hello"[count:])
+    assert await content(store, made.id) == b"hello"
+
+
+async def test_an_upload_without_its_first_bytes_can_be_removed(store: Store) -> None:
+    made = upload(5)
+    stored = await store.create(made, 5)
+    await stored.close()
+    await store.terminate(made.id)
+    assert [each.id async for each in store.unfinished()] == []
+    assert await store.sweep_leftovers(free) == 0
+    await (await store.create(made, 5)).close()  # nothing of it is in the way
+
+
+async def test_an_id_is_taken_once_also_with_first_bytes(store: Store) -> None:
+    made = upload(5)
+    await fill(await store.create(made, 3), b"hel")
+    for first_bytes in (None, 5):
+        with pytest.raises(FileExistsError):
+            await store.create(made, first_bytes)
     assert (await store.read(made.id)).offset == 3
 
 

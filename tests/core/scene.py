@@ -81,7 +81,7 @@ class NotedStore(MemoryStore):
         self.opened.add(noted)
         return noted
 
-    async def create(self, upload: Upload) -> StoredUpload:
+    async def create(self, upload: Upload, first_bytes: int | None = None) -> StoredUpload:
         await self.note("create")
         return self._noted(await super().create(upload))
 

@@ -28,7 +28,8 @@ class StoredUpload(Protocol):
         ...
 
     async def append(self, body: Body) -> int:
-        """Write the body at the offset and return the number of bytes (>= 0) made durable by this call.
+        """Write the body at the offset and return the number of bytes (>= 0) made durable by this call, or, where it
+        brings the last one, by the `finish` that follows.
 
         Takes the bytes by `body.into(sink)`. A broken or interrupted body is an orderly end: what came before counts.
         Before anything counts, `body.accepts(read_back)` is asked; after a False nothing counts (promise 6), also
@@ -52,8 +53,11 @@ class StoredUpload(Protocol):
 class Store(Protocol):
     """A backend that keeps uploads. Any number of tasks and processes may use it at once."""
 
-    async def create(self, upload: Upload) -> StoredUpload:
+    async def create(self, upload: Upload, first_bytes: int | None = None) -> StoredUpload:
         """Keep a new upload and open it: durable before this returns.
+
+        With `first_bytes` the caller appends that many, or finishes, or removes the upload, before anybody is told of
+        it; so nothing needs to be durable before that is.
 
         Raises FileExistsError when the id is taken; then nothing is changed.
         """

@@ -61,7 +61,7 @@ class Uploads:
         if command.has_body:
             self._rules.bound(body, upload, command.content_length)
         async with self._hold(upload.id, body):
-            upload = await self._create_and_fill(upload, body if command.has_body else None)
+            upload = await self._create_and_fill(upload, body if command.has_body else None, command.content_length)
         self._tell_created(upload)
         if upload.is_available:
             await self._upkeep.finished(upload)
@@ -184,8 +184,9 @@ class Uploads:
         turn = self._locker.hold(upload_id, body.release_requested)
         return _Hold(turn, self._bodies, body, self._observer)
 
-    async def _create_and_fill(self, upload: Upload, body: Body | None) -> Upload:
-        stored = await self._store.create(upload)
+    async def _create_and_fill(self, upload: Upload, body: Body | None, body_bytes: int | None) -> Upload:
+        no_bytes = 0 if upload.length == 0 else None
+        stored = await self._store.create(upload, body_bytes if body is not None else no_bytes)
         try:
             if body is not None:
                 await self._fill(stored, body)

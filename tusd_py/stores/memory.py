@@ -78,7 +78,7 @@ class MemoryStore:
     def close(self) -> None:
         pass
 
-    async def create(self, upload: Upload) -> MemoryUpload:
+    async def create(self, upload: Upload, first_bytes: int | None = None) -> MemoryUpload:
         if upload.id in self._entries:
             raise FileExistsError(upload.id)
         entry = _Entry(replace(upload, touched_at=time.time()), bytearray())

@@ -30,4 +30,4 @@ class Clock:
         return call
 
     def pace(self, threads: int = 16) -> Pace:
-        return Pace(threads, clock=lambda: self.seconds, cpu_clock=lambda: self.busy_seconds)
+        return Pace(threads=threads, clock=lambda: self.seconds, cpu_clock=lambda: self.busy_seconds)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tusd_py.stores.disk.batches import MOST, THREADS, Batches
+from tusd_py.stores.disk.settling import Settling
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +30,7 @@ class Gate:
 
 @pytest.fixture
 def batches() -> Iterator[Batches]:
-    batches = Batches(lambda call: call())
+    batches = Batches(lambda call: call(), Settling())
     yield batches
     batches.close()
 
@@ -101,10 +102,83 @@ async def test_an_idle_one_starts_again(batches: Batches) -> None:
 
 
 async def test_closing_waits_for_what_is_under_way() -> None:
-    batches, gate = Batches(lambda call: call()), Gate()
+    batches, gate = Batches(lambda call: call(), Settling()), Gate()
     held = batches.start(gate)
     await asyncio.to_thread(gate.arrived.wait, 10)
     closing = asyncio.create_task(asyncio.to_thread(batches.close))
     gate.opened.set()
     await closing
     assert await held == "gate"
+
+
+class Shared:
+    """Something to sync, and a batch of calls that may need it."""
+
+    def __init__(self, settling: Settling, error: OSError | None = None) -> None:
+        self.settling, self.error = settling, error
+        self.synced, self.undone = 0, list[str]()
+
+    def sync(self) -> None:
+        self.synced += 1
+        if self.error is not None:
+            raise self.error
+
+    def needs(self) -> str:
+        self.settling.need(self.sync)
+        self.settling.need(self.sync)
+        return "synced"
+
+
+@pytest.fixture
+def shared() -> Shared:
+    return Shared(Settling())
+
+
+async def in_one_batch(shared: Shared, calls: list[Callable[[], Any]]) -> list[Any]:
+    batches = Batches(lambda call: call(), shared.settling)
+    gates, held = await hold_all_threads(batches)
+    waiting = [batches.start(call, shared.undone.append) for call in calls]
+    gates[0].opened.set()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    gates[1].opened.set()
+    await asyncio.gather(*held)
+    await asyncio.to_thread(batches.close)
+    return outcomes
+
+
+async def test_what_all_of_a_batch_need_is_synced_once_and_before_they_are_told(shared: Shared) -> None:
+    seen: list[int] = []
+    calls: list[Callable[[], Any]] = [shared.needs, lambda: seen.append(shared.synced), shared.needs]
+    assert await in_one_batch(shared, calls) == ["synced", None, "synced"]
+    assert (shared.synced, seen) == (1, [0])
+    assert shared.undone == []
+
+
+async def test_outside_of_a_batch_it_is_synced_at_once(shared: Shared) -> None:
+    await in_one_batch(shared, [shared.needs])
+    shared.needs()
+    assert shared.synced == 3
+
+
+async def test_what_cannot_be_synced_fails_and_undoes_those_who_need_it(shared: Shared) -> None:
+    shared.error = OSError("full")
+
+    def fail() -> None:
+        shared.needs()
+        raise ValueError("mine")
+
+    needy, free, failed = await in_one_batch(shared, [shared.needs, lambda: "free", fail])
+    assert (needy, free) == (shared.error, "free")
+    assert isinstance(failed, ValueError)
+    assert shared.undone == ["synced"]
+
+
+async def test_an_undo_that_fails_hides_nothing(shared: Shared) -> None:
+    shared.error = OSError("full")
+
+    class Odd(list[str]):
+        def append(self, _: str) -> None:
+            raise RuntimeError("undo")
+
+    shared.undone = Odd()
+    assert await in_one_batch(shared, [shared.needs]) == [shared.error]

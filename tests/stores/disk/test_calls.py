@@ -67,6 +67,28 @@ async def test_the_calls_of_a_look(uploads: Uploads) -> None:
     assert fault.calls == ["open", "pread", "stat", "stat", "fstat", "close"]
 
 
+async def test_what_a_power_cut_must_not_take_is_synced_in_order_and_once(tmp_path: Path) -> None:
+    """Data before the record that counts it, the record before its name, names and journal before the answer."""
+    made = server(tmp_path, is_durable=True)
+    await _create(made, has_body=True)
+    with file_calls(fault := Fault(None, Crash())):
+        await _create(made, has_body=True)
+    record = ["open", "pwrite", "fsync", "rename", "close"]
+    names, notes = ["open", "fsync", "close"], ["fdatasync"]
+    mark = ["write"]
+    expected = [*mark, "open", "pwrite", "fdatasync", *record, *names, *notes, *mark, "close"]
+    assert _without_looks(fault.calls) == expected
+    upload_id = await _create(made, has_body=False)
+    with file_calls(fault := Fault(None, Crash())):
+        await made.append(Append(upload_id, 0), body(DATA))
+    expected = ["open", "pread", "close", "open", "pwrite", "fdatasync", *record, *names, *mark, "close"]
+    assert _without_looks(fault.calls) == expected
+
+
+def _without_looks(calls: list[str]) -> list[str]:
+    return [each for each in calls if each not in ("stat", "fstat")]
+
+
 @pytest.mark.parametrize("is_durable", [True, False], ids=["power", "process"])
 async def test_a_finished_upload_costs_the_sweep_nothing(tmp_path: Path, is_durable: bool) -> None:
     counts = []

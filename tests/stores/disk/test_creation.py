@@ -66,6 +66,33 @@ async def test_F12_dying_at_any_call_of_a_creation_leaves_what_the_sweep_removes
 
 
 @MODES
+@pytest.mark.parametrize("length", [len(DATA), 9999], ids=["all", "some"])
+async def test_F12_dying_at_any_call_of_a_creation_with_upload_leaves_all_or_nothing(
+    tmp_path: Path, is_durable: bool, length: int
+) -> None:
+    async def create(uploads: Uploads) -> Upload:
+        return await uploads.create(Create(length, has_body=True, content_length=len(DATA)), body(DATA))
+
+    fault = Fault(None, Crash())
+    uploads = server(tmp_path / "dry", is_durable=is_durable)
+    with file_calls(fault):
+        await create(uploads)
+    offsets = set()
+    for at in range(1, fault.count + 1):
+        path = tmp_path / str(at)
+        first = server(path, is_durable=is_durable)
+        with file_calls(Fault(at, Crash())), suppress(Crash):
+            await create(first)
+        second = server(path, is_durable=is_durable)
+        await second.sweep()
+        assert leftovers(path) == []
+        for each in path.glob("*.info"):
+            offsets.add((await second.inspect(UploadId(each.stem))).offset)
+    assert offsets <= {0, len(DATA)}
+    assert len(DATA) in offsets
+
+
+@MODES
 async def test_F12_a_record_torn_in_its_making_goes_with_its_empty_data(tmp_path: Path, is_durable: bool) -> None:
     uploads = server(tmp_path, is_durable=is_durable)
     for text in (b"", b"{", b'{"ID":"', b"\0" * 300):

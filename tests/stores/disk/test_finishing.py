@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
 from pathlib import Path
+from unittest import mock
 
 import anyio
 import pytest
@@ -17,7 +19,7 @@ from tusd_py.core.checksum import Checksum
 from tusd_py.core.commands import Append, Create
 from tusd_py.core.upload import State, UploadId
 from tusd_py.core.uploads import Uploads
-from tusd_py.errors import RequestError
+from tusd_py.errors import BackendError, RequestError
 
 pytestmark = pytest.mark.anyio
 
@@ -296,4 +298,25 @@ async def test_E2_what_waits_for_its_last_byte_expires_and_what_has_it_does_not(
     assert (await uploads.inspect(whole)).expires_at is None
     with pytest.raises(RequestError):
         await uploads.inspect(part)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("is_creation", [True, False], ids=["creation", "append"])
+async def test_last_bytes_that_the_disk_refuses_never_count(tmp_path: Path, is_creation: bool) -> None:
+    """The kernel tells of an fsync that failed only once, so what it was for is cut, not trusted later."""
+    uploads = server(tmp_path, is_durable=True)
+    refused = mock.Mock(side_effect=OSError(errno.EIO, "broken"))
+    if is_creation:
+        with mock.patch("os.fdatasync", refused), pytest.raises(BackendError):
+            await uploads.create(Create(len(DATA), has_body=True, content_length=len(DATA)), body(DATA))
+    else:
+        upload_id = await _create(uploads)
+        await uploads.append(Append(upload_id, 0), body(DATA[:4]))
+        with mock.patch("os.fdatasync", refused), pytest.raises(BackendError):
+            await uploads.append(Append(upload_id, 4), body(DATA[4:]))
+        assert (tmp_path / upload_id).read_bytes() == DATA[:4]
+        assert (await server(tmp_path, is_durable=True).inspect(upload_id)).offset == 4
+        assert (await uploads.append(Append(upload_id, 4), body(DATA[4:]))).is_available
+        assert (tmp_path / upload_id).read_bytes() == DATA
+    assert refused.called
     assert leftovers(tmp_path) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -249,3 +250,24 @@ async def test_a_cancelled_call_is_over_before_its_cancellation_is_told(clock: C
             await anyio.wait_all_tasks_blocked()
         go_on.set()
     assert over.is_set()
+
+
+async def test_what_nobody_wants_any_more_is_undone(pace: Pace) -> None:
+    begun, go_on, undone = threading.Event(), threading.Event(), threading.Event()
+
+    def call() -> str:
+        begun.set()
+        assert go_on.wait(30)
+        return "made"
+
+    def undo(result: str) -> None:
+        assert result == "made"
+        undone.set()
+
+    task = asyncio.create_task(pace.run_step(call, undo))
+    assert await anyio.to_thread.run_sync(begun.wait, 30)
+    task.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await anyio.to_thread.run_sync(undone.wait, 30)

@@ -10,11 +10,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from tusd_py.stores.disk.settling import Settling
 
 T = TypeVar("T")
-_Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
-"""Whose it is, its result, or its error."""
 
 THREADS = 2
 """While one waits for the disk, the other works. More of them are slower."""
@@ -23,50 +25,83 @@ MOST = 16
 """Calls in a batch: the first one's answer waits for the last."""
 
 
-class Batches:
-    """Belongs to one event loop. `run` runs each call, in a thread."""
+@dataclass(slots=True, eq=False)
+class _Step(Generic[T]):
+    call: Callable[[], T]
+    undo: Callable[[T], object] | None
+    future: asyncio.Future[T]
+    result: T | None = None
+    error: BaseException | None = None
+    is_owed: bool = False
+    """Whether it counts only when the batch has been settled."""
 
-    def __init__(self, run: Callable[[Callable[[], Any]], Any]) -> None:
+    def tell(self) -> None:
+        if self.future.cancelled():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)  # type: ignore[arg-type]
+        else:
+            self.future.set_exception(self.error)
+
+
+class Batches:
+    """Belongs to one event loop. `run` runs each call, in a thread; what they need in common is done by `settling`."""
+
+    def __init__(self, run: Callable[[Callable[[], Any]], Any], settling: Settling) -> None:
         self._run = run
+        self._settling = settling
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="tusd-py-steps")
-        self._waiting: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
+        self._waiting: deque[_Step[Any]] = deque()
         self._busy = 0
 
-    def start(self, call: Callable[[], T]) -> asyncio.Future[T]:
+    def start(self, call: Callable[[], T], undo: Callable[[T], object] | None = None) -> asyncio.Future[T]:
+        """`undo` is called with the result if it does not count after all; what it raises is ignored."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._waiting.append((future, call))
+        step = _Step(call, undo, loop.create_future())
+        self._waiting.append(step)
         if self._busy < THREADS:
             self._busy += 1
             self._executor.submit(self._work, loop)
-        return future
+        return step.future
 
     def close(self) -> None:
         self._executor.shutdown(wait=True)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread: a batch of what waits."""
-        done: list[_Outcome] = []
+        done: list[_Step[Any]] = []
+        owed = self._settling.due = []
         while len(done) < MOST:
             try:
-                future, call = self._waiting.popleft()  # the other thread takes from it, too
+                step = self._waiting.popleft()  # the other thread takes from it, too
             except IndexError:
                 break
+            before = len(owed)
             try:
-                done.append((future, self._run(call), None))
+                step.result = self._run(step.call)
             except BaseException as error:
-                done.append((future, None, error))
+                step.error = error
+            step.is_owed = step.error is None and len(owed) > before
+            done.append(step)
+        self._settling.due = None
+        self._settle(owed, [step for step in done if step.is_owed])
         loop.call_soon_threadsafe(self._tell, loop, done)
 
-    def _tell(self, loop: asyncio.AbstractEventLoop, done: list[_Outcome]) -> None:
+    def _settle(self, owed: list[Callable[[], None]], steps: list[_Step[Any]]) -> None:
+        try:
+            for sync in dict.fromkeys(owed):
+                self._run(sync)
+        except BaseException as error:
+            for step in steps:
+                step.error = error
+                if step.undo is not None:
+                    with suppress(BaseException):  # the first error says what is wrong
+                        step.undo(step.result)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, done: list[_Step[Any]]) -> None:
         if self._waiting:
             self._executor.submit(self._work, loop)
         else:
             self._busy -= 1
-        for future, result, error in done:
-            if future.cancelled():
-                continue
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+        for step in done:
+            step.tell()

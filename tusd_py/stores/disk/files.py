@@ -17,6 +17,7 @@ from tusd_py.stores.disk.descriptors import read_all, remove, sync_data, sync_di
 from tusd_py.stores.disk.journal import Journal
 from tusd_py.stores.disk.marks import Marks
 from tusd_py.stores.disk.record import Record, RecordCache
+from tusd_py.stores.disk.settling import Settling
 
 WORK_FOLDER = ".tusd-py"
 TEMPORARY_FOLDER = "tmp"
@@ -47,9 +48,11 @@ class Files:
         dir_permissions: int,
         file_permissions: int,
         in_background: Callable[[Callable[[], None]], object],
+        settling: Settling,
     ) -> None:
         self.directory = str(directory.absolute())
         self.is_durable = is_durable
+        self._settling = settling
         self._dir_permissions = dir_permissions
         self._file_permissions = file_permissions
         work = f"{self.directory}/{WORK_FOLDER}"
@@ -144,6 +147,11 @@ class Files:
             os.rename(path, f"{self.directory}/{upload_id}.info")
         self._sync_directory()
 
+    def write_first_record(self, record: Record) -> None:
+        """The record of an upload that was created without, whose bytes are on the disk already."""
+        self.write_record(record)
+        self._sync_notes()
+
     def replace_record(self, old: Record, new: Record) -> Record:
         """Write `new` if it says something else than `old`."""
         if new != old:
@@ -174,7 +182,14 @@ class Files:
 
     def _sync_directory(self) -> None:
         if self.is_durable:
-            sync_directory(self.directory)
+            self._settling.need(self._settle_directory)
+
+    def _settle_directory(self) -> None:
+        sync_directory(self.directory)
+
+    def _sync_notes(self) -> None:
+        if self.is_durable:
+            self._settling.need(self.marks.sync_notes)
 
     # Data.
 
@@ -187,17 +202,18 @@ class Files:
             raise upload_not_found()
         return path
 
-    def create(self, record: Record) -> int:
-        """Make a new upload: mark, data file, record, in this order, so that what a crash leaves has a mark.
+    def create(self, record: Record, *, is_recorded: bool = True) -> int:
+        """Make a new upload: mark, data file, record, in this order, so that what a crash leaves has a mark. Without
+        `is_recorded` the record is left to `write_first_record`: data without one never was.
 
         Returns the descriptor of the data file. Raises FileExistsError if the id is taken.
         """
         upload = record.upload
         path = f"{self.directory}/{upload.id}"
         is_known = upload.is_final  # its id follows from its partials, so others may look while it is being made
+        if (is_known or not is_recorded) and self.has_record(upload.id):
+            raise FileExistsError(errno.EEXIST, "upload exists", upload.id)
         if is_known:
-            if self.has_record(upload.id):
-                raise FileExistsError(errno.EEXIST, "upload exists", upload.id)
             self.marks.mark(upload.id)
         else:
             self.marks.note(upload.id)
@@ -206,7 +222,7 @@ class Files:
         try:
             if is_known:
                 self.write_record(record)
-            else:
+            elif is_recorded:
                 self._write_new_record(record)
         except BaseException as error:
             os.close(descriptor)
@@ -229,7 +245,7 @@ class Files:
         finally:
             os.close(descriptor)
         self._sync_directory()
-        self.marks.sync_notes()
+        self._sync_notes()
         self._records.keep(text, record)
 
     def remove(self, upload_id: UploadId, data_path: str | None = None) -> bool:

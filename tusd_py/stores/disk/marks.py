@@ -48,9 +48,8 @@ class Marks:
         self._journal.add(upload_id)
 
     def sync_notes(self) -> None:
-        """A record's sync takes an empty file along in the file system's journal, but nothing appended to ours."""
-        if self._is_durable:
-            self._journal.sync()
+        """Bring what was noted to the disk."""
+        self._journal.sync()
 
     def mark(self, upload_id: UploadId) -> None:
         """Not synced by itself: it is kept with the record that is synced next, and without it nothing is lost, only an

@@ -15,11 +15,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import anyio
 
 from tusd_py.stores.disk.batches import Batches
+from tusd_py.stores.disk.settling import Settling
 
 T = TypeVar("T")
 
@@ -53,13 +55,14 @@ class Pace:
 
     def __init__(
         self,
+        settling: Settling | None = None,
         threads: int = 16,
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.process_time,
     ) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="tusd-py-disk")
         self._wary_executor = ThreadPoolExecutor(threads, thread_name_prefix="tusd-py-slow-disk")
-        self._batches = Batches(self._run_watched)
+        self._batches = Batches(self._run_watched, settling or Settling())
         self._clock = clock
         self._cpu_clock = cpu_clock
         # Threads report too. The loop looks at the first two without the lock: it does so thousands of times a second.
@@ -100,9 +103,16 @@ class Pace:
     async def run_in_thread(self, call: Callable[[], T]) -> T:
         return await self.wait(self.start(call))
 
-    async def run_step(self, call: Callable[[], T]) -> T:
-        """Run a call that waits for the disk, but not for much data to get there."""
-        return await self.wait(self._batches.start(call))
+    async def run_step(self, call: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
+        """Run a call that waits for the disk, but not for much data to get there. `undo` takes its result back, in a
+        thread, should the disk refuse it after all, or nobody want it any more."""
+        future = self._batches.start(call, undo)
+        try:
+            return await self.wait(future)
+        except asyncio.CancelledError:
+            if undo is not None and future.exception() is None:
+                self.run_in_background(partial(undo, future.result()))
+            raise
 
     def start(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Begin a call in a thread; `wait` for it before anything it works on is closed."""

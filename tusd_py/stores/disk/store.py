@@ -20,6 +20,7 @@ from tusd_py.stores.disk.descriptors import read_pieces
 from tusd_py.stores.disk.failures import Failures, advice
 from tusd_py.stores.disk.files import Files, UnreadableRecordError
 from tusd_py.stores.disk.pace import Pace
+from tusd_py.stores.disk.settling import Settling
 from tusd_py.stores.disk.sink import BUFFER_BYTES, BufferPool
 from tusd_py.stores.disk.stored import Disk, StoredFile, boot_id, snapshot
 
@@ -44,13 +45,15 @@ class DiskStore:
         dir_permissions: int = 0o775,
         file_permissions: int = 0o664,
     ) -> None:
-        pace = Pace()
+        settling = Settling()
+        pace = Pace(settling)
         files = Files(
             Path(directory),
             is_durable=is_durable,
             dir_permissions=dir_permissions,
             file_permissions=file_permissions,
             in_background=pace.run_in_background,
+            settling=settling,
         )
         self._disk = Disk(files, pace, BufferPool(), Failures(files.directory), finishes_by_size)
 
@@ -74,10 +77,10 @@ class DiskStore:
         self._disk.pace.close()
         self._disk.files.marks.close()
 
-    async def create(self, upload: Upload) -> StoredFile:
+    async def create(self, upload: Upload, first_bytes: int | None = None) -> StoredFile:
         disk = self._disk
         with disk.failures.translated():
-            return await disk.run_step(lambda: StoredFile.created(disk, upload))
+            return await disk.run_step(lambda: StoredFile.created(disk, upload, first_bytes), StoredFile.uncreate)
 
     async def read(self, upload_id: UploadId) -> Upload:
         with self._disk.failures.translated():

@@ -71,9 +71,9 @@ class Disk:
         """What new records are stamped with: see `Record.boot`."""
         return boot_id() if self.files.is_durable else None
 
-    def run_step(self, call: Callable[[], T]) -> Awaitable[T]:
-        """Run what makes a change count: it waits for the disk where that is asked for."""
-        return self.pace.run_step(call) if self.files.is_durable else self.pace.run(call)
+    def run_step(self, call: Callable[[], T], undo: Callable[[T], object] | None = None) -> Awaitable[T]:
+        """Run what makes a change count: it waits for the disk where that is asked for. `undo`: see `Pace.run_step`."""
+        return self.pace.run_step(call, undo) if self.files.is_durable else self.pace.run(call)
 
 
 class StoredFile:
@@ -84,17 +84,29 @@ class StoredFile:
         self._touched_at = touched_at
         self._record = record
         self._file = file
-        self._offset = offset  # may be ahead of the record: see `_commit`
+        self._offset = offset  # may be ahead of the record, and of the disk: see `_commit`
         self._state = record.upload.state  # likewise: see `finish`
         self._has_strays = False
+        self._is_recorded = True
+        self._owes_sync = False
         self._upload: Upload | None = None  # the snapshot, while it is true
 
     @classmethod
-    def created(cls, disk: Disk, upload: Upload) -> StoredFile:
-        """Make the upload's files. Blocking."""
+    def created(cls, disk: Disk, upload: Upload, first_bytes: int | None) -> StoredFile:
+        """Make the upload's files. What waits for the disk waits once, where the first bytes are few: then these make
+        the record. Blocking."""
         by_size = disk.finishes_by_size and not (disk.files.is_durable or upload.length is None or upload.is_final)
         record = Record(upload, boot=disk.boot, finishes_by_size=by_size)
-        return cls(disk, record, disk.files.create(record), upload.offset, time.time())
+        is_recorded = not disk.files.is_durable or first_bytes is None or first_bytes >= _SHORT_BYTES
+        file = disk.files.create(record, is_recorded=is_recorded)
+        stored = cls(disk, record, file, upload.offset, time.time())
+        stored._is_recorded = is_recorded
+        return stored
+
+    def uncreate(self) -> None:
+        """Take back what `created` made. Blocking."""
+        os.close(self._file)
+        self._disk.files.remove(self._record.upload.id)
 
     @classmethod
     def opened(cls, disk: Disk, upload_id: UploadId) -> StoredFile:
@@ -178,9 +190,15 @@ class StoredFile:
 
     async def finish(self) -> None:
         with self._disk.failures.translated():
-            if not self._record.is_finished_at(self._offset):
-                finished = replace(self._committed(self._offset).upload, state=State.AVAILABLE)
-                await self._write_record(Record(finished, data_path=self._record.data_path))
+            try:
+                if not self._record.is_finished_at(self._offset):
+                    finished = replace(self._committed(self._offset).upload, state=State.AVAILABLE)
+                    await self._write_record(Record(finished, data_path=self._record.data_path))
+                elif self._owes_sync:
+                    await self._disk.run_step(self._sync)
+            except UnsyncedError:
+                self._cut_unsynced()
+                raise
             self._state, self._upload = State.AVAILABLE, None
             await self._disk.pace.run(lambda: self._disk.files.marks.finish(self._record.upload))
 
@@ -194,11 +212,11 @@ class StoredFile:
 
     async def _commit(self, offset: int) -> None:
         """Make everything up to `offset` count."""
-        files = self._disk.files
-        if files.is_durable:
-            is_short = offset - self._offset < _SHORT_BYTES
-            run = self._disk.pace.run_step if is_short else self._disk.pace.run_in_thread
-            await run(lambda: sync_data(self._file))
+        if self._disk.files.is_durable:
+            if offset - self._offset < _SHORT_BYTES:
+                self._owes_sync = True  # in one step with the record
+            else:
+                await self._disk.pace.run_in_thread(lambda: sync_data(self._file))
         # The last append needs no record of its own: `finish` follows and writes one. After a crash in between the
         # file's size tells the offset, and after a power cut nothing was answered yet.
         if offset != self._record.upload.length and self._must_note:
@@ -212,15 +230,12 @@ class StoredFile:
 
         def discard() -> None:
             os.ftruncate(self._file, offset)
-            self._disk.files.write_record(self._committed(offset))
+            self._checkpoint(offset)
 
         await self._disk.pace.run_in_thread(discard)
-        self._record = self._committed(offset)
 
     def _checkpoint(self, offset: int) -> None:
-        record = self._committed(offset)
-        self._disk.files.write_record(record)
-        self._record = record
+        self._set_record(self._committed(offset))
 
     def _cut_unsynced(self) -> None:
         """After a failed sync the page cache may hold what the disk never got: only what was committed counts."""
@@ -241,8 +256,19 @@ class StoredFile:
         return record
 
     async def _write_record(self, record: Record) -> None:
-        await self._disk.run_step(lambda: self._disk.files.write_record(record))
-        self._record = record
+        await self._disk.run_step(lambda: self._set_record(record))
+
+    def _sync(self) -> None:
+        if self._owes_sync:
+            sync_data(self._file)
+            self._owes_sync = False
+
+    def _set_record(self, record: Record) -> None:
+        files = self._disk.files
+        self._sync()
+        write = files.write_record if self._is_recorded else files.write_first_record
+        write(record)
+        self._record, self._is_recorded = record, True
 
     async def _read_back(self, start: int, end: int) -> AsyncIterator[bytes]:
         pieces = read_pieces(self._file, start, end, BUFFER_BYTES)
