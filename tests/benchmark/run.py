@@ -67,10 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     results = _run(arguments, folder)
     print(write_table(results, folder / "table.md"))
-    print(targets_table(results))
+    print(f"\n{targets_table(results)}")
     print(remarks(results))
     _write_reports(results, folder)
-    print(f"\nwritten to {folder}: latest.json, table.md, plot.svg")
+    print(f"\nwritten to {folder}: latest.json, table.md, targets.md, plot.svg")
     return 0 if results.rounds else 1
 
 
@@ -204,6 +204,7 @@ def _measure(measurer: Measurer, case: Case, server: Server, others: list[Server
 
 def _write_reports(results: Results, folder: Path) -> None:
     write_table(results, folder / "table.md")
+    (folder / "targets.md").write_text(targets_table(results))
     try:
         write_plot(results, folder / "plot.svg")
     except ImportError:
