@@ -68,7 +68,8 @@ async def test_the_calls_of_a_look(uploads: Uploads) -> None:
 
 
 async def test_what_a_power_cut_must_not_take_is_synced_in_order_and_once(tmp_path: Path) -> None:
-    """Data before the record that counts it, the record before its name, names and journal before the answer."""
+    """The journal before data that only it tells of, data before the record that counts it, the record before its name,
+    names before the answer."""
     made = server(tmp_path, is_durable=True)
     await _create(made, has_body=True)
     with file_calls(fault := Fault(None, Crash())):
@@ -76,7 +77,7 @@ async def test_what_a_power_cut_must_not_take_is_synced_in_order_and_once(tmp_pa
     record = ["open", "pwrite", "fsync", "rename", "close"]
     names, notes = ["open", "fsync", "close"], ["fdatasync"]
     mark = ["write"]
-    expected = [*mark, "open", "pwrite", "fdatasync", *record, *names, *notes, *mark, "close"]
+    expected = [*mark, "open", *notes, "pwrite", "fdatasync", *record, *names, *mark, "close"]
     assert _without_looks(fault.calls) == expected
     upload_id = await _create(made, has_body=False)
     with file_calls(fault := Fault(None, Crash())):

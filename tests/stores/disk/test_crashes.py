@@ -6,6 +6,7 @@ After each: no acknowledged byte is lost, the upload goes on, the content is equ
 from __future__ import annotations
 
 import errno
+import json
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -229,6 +230,46 @@ async def test_dying_at_any_call_of_a_termination_leaves_all_or_nothing(
             assert not data.exists()
             fates.add("gone")
     assert fates == {"there", "gone"}
+
+
+@MODES
+async def test_nothing_that_a_client_sent_says_what_the_sweep_removes(tmp_path: Path, is_durable: bool) -> None:
+    """A final died while it was copied, its partial went, and its bytes read like a record that was put aside."""
+    uploads = server(tmp_path, is_durable=is_durable)
+    victim = await uploads.create(Create(3, has_body=True, content_length=3), _body(b"abc"))
+    for number, target in enumerate((tmp_path / victim.id, tmp_path / ".tusd-py", tmp_path / f"{victim.id}.info")):
+        final_id = f"{number:032x}"
+        text = json.dumps({"ID": final_id, "Size": 1, "MetaData": {}, "Storage": {"Path": str(target)}})
+        (tmp_path / f".tusd-py/tmp/{final_id}.00000000").write_text(text)
+    await uploads.sweep()
+    assert leftovers(tmp_path) == []
+    assert (await uploads.inspect(victim.id)).is_available
+    assert (tmp_path / victim.id).read_bytes() == b"abc"
+
+
+async def test_a_leftover_that_cannot_be_removed_keeps_no_other(tmp_path: Path) -> None:
+    uploads = server(tmp_path, is_durable=True)
+    folder = tmp_path / f".tusd-py/tmp/{0:032x}.00000000"
+    folder.mkdir()
+    for number in range(1, 9):
+        (tmp_path / f".tusd-py/tmp/{number:032x}.00000000").touch()
+    assert await uploads.sweep() == 8
+    folder.rmdir()
+    assert leftovers(tmp_path) == []
+
+
+async def test_bytes_that_a_repair_cannot_sync_never_count(tmp_path: Path) -> None:
+    uploads = server(tmp_path, is_durable=True)
+    made = await uploads.create(Create(len(DATA)), _body(b""))
+    (tmp_path / made.id).write_bytes(DATA[:1000])  # and the writer was killed
+    refused = mock.Mock(side_effect=OSError(errno.EIO, "broken"))
+    second = server(tmp_path, is_durable=True)
+    with mock.patch("os.fdatasync", refused), pytest.raises(BackendError):
+        await second.append(Append(made.id, 1000), _body(DATA[1000:]))
+    assert refused.called
+    assert (await second.inspect(made.id)).offset == 0
+    assert (await second.append(Append(made.id, 0), _body(DATA))).is_available
+    assert (tmp_path / made.id).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EXDEV])

@@ -25,6 +25,9 @@ TEMPORARY_FOLDER = "tmp"
 _RECORD_BYTES = 4096
 """Most records are shorter. A larger buffer costs more than the reading: it is made anew each time."""
 
+_ASIDE = ".gone"
+"""How records that were put aside end in the folder of temporary files, and nothing else does."""
+
 _LONGEST_RECORD_BYTES = 1 << 20
 """More than the heads of a request may hold."""
 
@@ -141,16 +144,19 @@ class Files:
 
     def write_record(self, record: Record) -> None:
         """Replace the record: written beside, then renamed, so that no crash tears it (failures F12)."""
+        self._put_record(record)
+        self._sync_directory()  # at once, also in a batch: who asks meanwhile may be told what it says
+
+    def write_first_record(self, record: Record) -> None:
+        """The record of an upload that was created without, whose bytes are on the disk already."""
+        self._put_record(record)
+        self._settle_directory()
+
+    def _put_record(self, record: Record) -> None:
         upload_id = record.upload.id
         with self.temporary(upload_id) as (path, descriptor):
             self._fill(descriptor, record.encode(self.directory))
             os.rename(path, f"{self.directory}/{upload_id}.info")
-        self._sync_directory()
-
-    def write_first_record(self, record: Record) -> None:
-        """The record of an upload that was created without, whose bytes are on the disk already."""
-        self.write_record(record)
-        self._sync_notes()
 
     def replace_record(self, old: Record, new: Record) -> Record:
         """Write `new` if it says something else than `old`."""
@@ -182,12 +188,13 @@ class Files:
 
     def _sync_directory(self) -> None:
         if self.is_durable:
-            self._settling.need(self._settle_directory)
+            sync_directory(self.directory)
 
     def _settle_directory(self) -> None:
-        sync_directory(self.directory)
+        if self.is_durable:
+            self._settling.need(self._sync_directory)
 
-    def _sync_notes(self) -> None:
+    def _settle_notes(self) -> None:
         if self.is_durable:
             self._settling.need(self.marks.sync_notes)
 
@@ -224,6 +231,8 @@ class Files:
                 self.write_record(record)
             elif is_recorded:
                 self._write_new_record(record)
+            else:
+                self._settle_notes()  # before bytes are on the disk, which only the note would tell of
         except BaseException as error:
             os.close(descriptor)
             with suppress(OSError):
@@ -244,8 +253,8 @@ class Files:
             self._fill(descriptor, text)
         finally:
             os.close(descriptor)
-        self._sync_directory()
-        self._sync_notes()
+        self._settle_directory()
+        self._settle_notes()
         self._records.keep(text, record)
 
     def remove(self, upload_id: UploadId, data_path: str | None = None) -> bool:
@@ -255,7 +264,7 @@ class Files:
 
         Tells whether there was anything.
         """
-        path, aside = f"{self.directory}/{upload_id}.info", self._new_temporary(upload_id)
+        path, aside = f"{self.directory}/{upload_id}.info", f"{self._new_temporary(upload_id)}{_ASIDE}"
         try:
             os.rename(path, aside)
             had_record = True
@@ -302,18 +311,18 @@ class Files:
         return found
 
     def remove_temporary(self, upload_id: UploadId, path: str) -> int:
-        if not self.has_record(upload_id):  # this is it, and the upload was being removed
+        if path.endswith(_ASIDE) and not self.has_record(upload_id):  # it was being removed
             remove(self._data_path_in(path) or f"{self.directory}/{upload_id}")
         remove(path)
         return 1
 
     def _data_path_in(self, path: str) -> str | None:
-        """Where a record that was put aside says its bytes are, if it says so."""
+        """Where a record that was put aside says its bytes are. Nothing that a client sent may be read as one."""
         try:
             with open(path, "rb") as file:
                 return self.data_path(Record.decode(file.read(_LONGEST_RECORD_BYTES)))
         except (OSError, ValueError, TusError):
-            return None  # a record on its way into place that a crash tore, or a final's bytes
+            return None  # it was torn before
 
 
 def _copy(source: str, target: int, position: int) -> Iterator[int]:

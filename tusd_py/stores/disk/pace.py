@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -111,7 +112,8 @@ class Pace:
             return await self.wait(future)
         except asyncio.CancelledError:
             if undo is not None and future.exception() is None:
-                self.run_in_background(partial(undo, future.result()))
+                with suppress(Exception):
+                    await self.run_in_thread(partial(undo, future.result()))  # while the caller still has the lock
             raise
 
     def start(self, call: Callable[[], T]) -> asyncio.Future[T]:

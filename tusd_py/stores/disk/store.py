@@ -222,6 +222,9 @@ class DiskStore:
                 return await self._disk.pace.run_in_thread(sweep)
         except RequestError:
             return 0  # held (failures F27)
+        except OSError as error:  # one leftover must not keep the others
+            self._disk.failures.log(error)
+            return 0
 
     def _sweep_mark(self, upload_id: UploadId) -> int:
         files = self._disk.files

@@ -144,7 +144,11 @@ class StoredFile:
         if self._has_strays:
             os.ftruncate(self._file, self._offset)
         if self._disk.files.is_durable and recovered != record:
-            sync_data(self._file)
+            try:
+                sync_data(self._file)
+            except UnsyncedError:
+                self._cut_unsynced()
+                raise
         # Where the size is the offset the record needs no word of it, but it must say that it is so.
         if self._must_note:
             self._record = self._disk.files.replace_record(record, recovered)
