@@ -68,22 +68,11 @@ def _cell(results: Results, case: str, peer: str, figure: str) -> str:
     return f"**{text}**{failed}" if peer == "tusd-py" else text + failed
 
 
-def _table(results: Results, corner: str, figure: str) -> list[str]:
+def _table(results: Results, corner: str, unit: str, cell: Callable[[str, str], str]) -> list[str]:
+    """A row for each peer; `cell` is asked for case and peer. What `unit` names is under each case's title."""
     head = [corner]
     for case in results.cases.values():
-        head.append(case["title"] + (f"<br>{case[_UNITS[figure]]}" if figure in _UNITS else ""))
-    lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * len(results.cases)}"]
-    for peer, about in results.peers.items():
-        cells = [_cell(results, case, peer, figure) for case in results.cases]
-        lines.append(f"| {about['title']} | {' | '.join(cells)} |")
-    return lines
-
-
-_UNITS = {"speed": "unit", "cpu": "cpu_unit"}
-
-
-def _small_table(results: Results, corner: str, unit: str, cell: Callable[[str, str], str]) -> list[str]:
-    head = [corner, *(f"{case['title']}<br>{case[unit]}" for case in results.cases.values())]
+        head.append(case["title"] + (f"<br>{case[unit]}" if unit else ""))
     lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * len(results.cases)}"]
     for peer, about in results.peers.items():
         cells = [cell(case, peer) or "-" for case in results.cases]
@@ -91,19 +80,23 @@ def _small_table(results: Results, corner: str, unit: str, cell: Callable[[str, 
     return lines
 
 
+def _median_table(results: Results, corner: str, figure: str, unit: str = "") -> list[str]:
+    return _table(results, corner, unit, lambda case, peer: _cell(results, case, peer, figure))
+
+
 def _latency_table(results: Results) -> list[str]:
     def cell(case: str, peer: str) -> str:
         three = [results.median(case, peer, figure) for figure in ("p50", "p95", "p99")]
         return " / ".join(number(each) for each in three if each is not None)
 
-    return _small_table(results, "latency", "kind", cell)
+    return _table(results, "latency", "kind", cell)
 
 
 def _fastest_table(results: Results) -> list[str]:
     def cell(case: str, peer: str) -> str:
         return number(max(results.values(case, peer, "speed"), default=0))
 
-    return _small_table(results, "fastest round", "unit", cell)
+    return _table(results, "fastest round", "unit", cell)
 
 
 def tables(results: Results) -> str:
@@ -115,11 +108,11 @@ def tables(results: Results) -> str:
         f" Medians of {rounds} rounds, ± half the range."
         + ("" if results.options["scale"] == 1 else f" Loads were scaled by {results.options['scale']:g}."),
         "",
-        *_table(results, "speed (more is better)", "speed"),
+        *_median_table(results, "speed (more is better)", "speed", "unit"),
         "",
-        *_table(results, "CPU of the server (less is better)", "cpu"),
+        *_median_table(results, "CPU of the server (less is better)", "cpu", "cpu_unit"),
         "",
-        *_table(results, "peak memory of all processes, MiB (PSS)", "peak_pss_mib"),
+        *_median_table(results, "peak memory of all processes, MiB (PSS)", "peak_pss_mib"),
         "",
         "<details><summary>Latencies, versions and settings</summary>",
         "",

@@ -114,8 +114,9 @@ async def test_closing_waits_for_what_is_under_way() -> None:
 class Shared:
     """Something to sync, and a batch of calls that may need it."""
 
-    def __init__(self, settling: Settling, error: OSError | None = None) -> None:
-        self.settling, self.error = settling, error
+    def __init__(self) -> None:
+        self.settling = Settling()
+        self.error: OSError | None = None
         self.synced, self.undone = 0, list[str]()
 
     def sync(self) -> None:
@@ -131,7 +132,7 @@ class Shared:
 
 @pytest.fixture
 def shared() -> Shared:
-    return Shared(Settling())
+    return Shared()
 
 
 async def in_one_batch(shared: Shared, calls: list[Callable[[], Any]]) -> list[Any]:

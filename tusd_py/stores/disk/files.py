@@ -28,9 +28,6 @@ _RECORD_BYTES = 4096
 _ASIDE = ".gone"
 """How records that were put aside end in the folder of temporary files, and nothing else does."""
 
-_LONGEST_RECORD_BYTES = 1 << 20
-"""More than the heads of a request may hold."""
-
 _COPY_BYTES = 64 * 1024 * 1024
 # What copy_file_range answers between file systems, on old kernels and on special ones.
 _CANNOT_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
@@ -320,7 +317,7 @@ class Files:
         """Where a record that was put aside says its bytes are. Nothing that a client sent may be read as one."""
         try:
             with open(path, "rb") as file:
-                return self.data_path(Record.decode(file.read(_LONGEST_RECORD_BYTES)))
+                return self.data_path(Record.decode(file.read()))
         except (OSError, ValueError, TusError):
             return None  # it was torn before
 
