@@ -8,6 +8,7 @@ from benchload import Load
 
 GIB = 1 << 30
 MIB = 1 << 20
+SMALL_ROUND_BYTES = 256 * MIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +24,13 @@ class Case:
 
     @property
     def is_bulk(self) -> bool:
-        """It moves so much that memory and disk must be prepared, and its files be emptied afterwards."""
+        """It moves so much that memory and disk must hold it, so its files are emptied afterwards."""
         return self.load.piece_bytes >= MIB
 
     @property
     def round_bytes(self) -> int:
-        return self.load.size_bytes * self.load.count if self.is_bulk else 0
+        """What a round puts into files, about."""
+        return self.load.size_bytes * self.load.count if self.is_bulk else SMALL_ROUND_BYTES
 
 
 # The small ones first: deleting files makes ext4 create files slowly for some seconds, and nothing is deleted there.

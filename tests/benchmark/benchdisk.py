@@ -1,9 +1,10 @@
 """The disk under the servers: the same for all of them, in all rounds.
 
 Two things would else decide more than the servers do. Memory that a virtual machine touches for the first time, also
-for files, costs up to 3 s/GiB. And ext4 does not hand out an inode for minutes after its file was removed (60 s, 360 s
-if that is not written back yet); for every new file nearby it looks at each of them again, which takes up to 15 times
-the CPU of a create, and the server that creates is charged for what somebody else has removed.
+for files, costs up to 3 s/GiB, and what is free goes back to the host within seconds, to be touched for the first time
+again. And ext4 does not hand out an inode for minutes after its file was removed (60 s, 360 s if that is not written
+back yet); for every new file nearby it looks at each of them again, which takes up to 15 times the CPU of a create, and
+the server that creates is charged for what somebody else has removed.
 """
 
 from __future__ import annotations
@@ -16,22 +17,24 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-MIB = 1 << 20
 SLOW_CREATE_MICROSECONDS = 100.0
 FOLDER_TRIES = 10
 PROBES = 10
+PIECE_BYTES = 32 * 1024
+"""Of scratch files. With larger ones a round after it has cost twice as much in two of five times: of memory in larger
+pieces more is given back to the host meanwhile."""
+TOUCHED_SHARE = 2.5
 _GET_FLAGS, _SET_FLAGS, _TOP_FOLDER = 0x80086601, 0x40086602, 0x20000  # of linux/fs.h
 
 
 def prepare_machine(folder: Path, size_bytes: int) -> None:
-    """Before a round: the disk owes nothing, and memory for `size_bytes` (0: never mind) has been touched before."""
+    """Before a round: the disk owes nothing, and memory for `size_bytes` of files, also if that takes a server long, has
+    been touched just now."""
     os.sync()
-    if not size_bytes:
-        return
     scratch = folder / "scratch"
-    block = bytes(MIB)
+    block = bytes(PIECE_BYTES)
     with open(scratch, "wb", buffering=0) as file:
-        for _ in range(int(size_bytes * 1.2) // MIB + 1):
+        for _ in range(int(size_bytes * TOUCHED_SHARE) // PIECE_BYTES + 1):
             file.write(block)
     scratch.unlink()
 
