@@ -28,8 +28,10 @@ _GET_FLAGS, _SET_FLAGS, _TOP_FOLDER = 0x80086601, 0x40086602, 0x20000  # of linu
 
 
 def prepare_machine(folder: Path, size_bytes: int) -> None:
-    """Before a round: the disk owes nothing, and memory for `size_bytes` of files, also if that takes a server long, has
-    been touched just now."""
+    """Before a round: the disk owes nothing, and memory for `size_bytes` of files has been touched just now.
+
+    Enough of it also for a server that takes long.
+    """
     os.sync()
     scratch = folder / "scratch"
     block = bytes(PIECE_BYTES)
