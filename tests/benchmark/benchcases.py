@@ -24,7 +24,7 @@ class Case:
 
     @property
     def is_bulk(self) -> bool:
-        """It moves so much that memory and disk must hold it, so its files are emptied afterwards."""
+        """It moves so much that its files are emptied afterwards."""
         return self.load.piece_bytes >= MIB
 
     @property

@@ -94,7 +94,8 @@ def _latency_table(results: Results) -> list[str]:
 
 def _fastest_table(results: Results) -> list[str]:
     def cell(case: str, peer: str) -> str:
-        return number(max(results.values(case, peer, "speed"), default=0))
+        speeds = results.values(case, peer, "speed")
+        return number(max(speeds)) if speeds else ""
 
     return _table(results, "fastest round", "unit", cell)
 

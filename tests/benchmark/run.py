@@ -66,10 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = arguments.cache / "results"
     folder.mkdir(parents=True, exist_ok=True)
     results = _run(arguments, folder)
-    print(write_table(results, folder / "table.md"))
-    print(f"\n{targets_table(results)}")
-    print(remarks(results))
-    _write_reports(results, folder)
+    table, targets = _write_reports(results, folder)
+    print(f"{table}\n\n{targets}\n{remarks(results)}")
     print(f"\nwritten to {folder}: latest.json, table.md, targets.md, plot.svg")
     return 0 if results.rounds else 1
 
@@ -202,13 +200,15 @@ def _measure(measurer: Measurer, case: Case, server: Server, others: list[Server
         return {"errors": 1, "error_samples": [reason], "speed": None}
 
 
-def _write_reports(results: Results, folder: Path) -> None:
-    write_table(results, folder / "table.md")
-    (folder / "targets.md").write_text(targets_table(results))
+def _write_reports(results: Results, folder: Path) -> tuple[str, str]:
+    """Returns what is for people to read: table and targets."""
+    table, targets = write_table(results, folder / "table.md"), targets_table(results)
+    (folder / "targets.md").write_text(targets)
     try:
         write_plot(results, folder / "plot.svg")
     except ImportError:
         print("no plot: pip install 'tusd-py[benchmark]' for it", file=sys.stderr)
+    return table, targets
 
 
 if __name__ == "__main__":

@@ -32,8 +32,6 @@ class _Step(Generic[T]):
     future: asyncio.Future[T]
     result: T | None = None
     error: BaseException | None = None
-    is_owed: bool = False
-    """Whether it counts only when the batch has been settled."""
 
     def tell(self) -> None:
         if self.future.cancelled():
@@ -70,6 +68,7 @@ class Batches:
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a thread: a batch of what waits."""
         done: list[_Step[Any]] = []
+        unsettled: list[_Step[Any]] = []  # those of them that count only when what they owe has been done
         owed = self._settling.due = []
         while len(done) < MOST:
             try:
@@ -81,10 +80,12 @@ class Batches:
                 step.result = self._run(step.call)
             except BaseException as error:
                 step.error = error
-            step.is_owed = step.error is None and len(owed) > before
+            else:
+                if len(owed) > before:
+                    unsettled.append(step)
             done.append(step)
         self._settling.due = None
-        self._settle(owed, [step for step in done if step.is_owed])
+        self._settle(owed, unsettled)
         loop.call_soon_threadsafe(self._tell, loop, done)
 
     def _settle(self, owed: list[Callable[[], None]], steps: list[_Step[Any]]) -> None:
