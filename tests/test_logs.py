@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -360,27 +361,41 @@ def _end(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0
 
 
+def _read_until_over(pipe: int, processes: list[subprocess.Popen[str]]) -> bytes:
+    """What all of them write, until each is over and nothing of it is left in the pipe."""
+    text, waiting = b"", {process.stdout for process in processes}
+    while ready := select.select([pipe, *waiting], [], [], None if waiting else 0)[0]:
+        if pipe in ready:
+            text += os.read(pipe, 65536)
+        for each in waiting.intersection(ready):
+            assert each is not None
+            assert each.readline() == "over\n"
+            waiting.discard(each)
+    return text
+
+
 def test_lines_of_several_processes_do_not_mix() -> None:
     read, write = os.pipe()
     processes = [child(write, 500, name=name) for name in "abc"]
     os.close(write)
-    with os.fdopen(read) as pipe:
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.close()
-        lines = pipe.read().splitlines()
-    for process in processes:
-        assert process.stdout is not None
-        process.stdout.close()
-        process.wait(timeout=20)
+    text = _read_until_over(read, processes)
+    for process in processes:  # now there is room for a line that says what was dropped
+        assert process.stdin is not None
+        print("go on", file=process.stdin, flush=True)
+        _over(process)
+        _end(process)
+    with os.fdopen(read, "rb") as pipe:
+        lines = (text + pipe.read()).decode().splitlines()
     for name in "abc":
         own = [line for line in lines if f" name={name} " in line]
         numbers = [int(re.search(r" number=(\d+) ", line)[1]) for line in own]  # type: ignore[index]
         assert numbers == sorted(numbers)
-    dropped = sum(int(line.rpartition("count=")[2]) for line in lines if "LogLinesDropped" in line)
+    told = [line for line in lines if "LogLinesDropped" in line]
     whole = [line for line in lines if re.fullmatch(TIME + r" INFO Line name=[abc] number=\d+ filler=x{150}", line)]
-    assert len(whole) + sum("LogLinesDropped" in line for line in lines) == len(lines), "no line is torn"
-    assert len(whole) + dropped >= 1000
+    after = [line for line in lines if re.fullmatch(TIME + " INFO After", line)]
+    assert len(after) == len(processes)
+    assert len(whole) + len(told) + len(after) == len(lines), "no line is torn"
+    assert len(whole) + sum(int(line.rpartition("count=")[2]) for line in told) == 1500
 
 
 def test_a_reader_that_does_not_read_stops_nobody() -> None:
