@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-import select
+import selectors
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -363,14 +363,20 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def _read_until_over(pipe: int, processes: list[subprocess.Popen[str]]) -> bytes:
     """What all of them write, until each is over and nothing of it is left in the pipe."""
-    text, waiting = b"", {process.stdout for process in processes}
-    while ready := select.select([pipe, *waiting], [], [], None if waiting else 0)[0]:
-        if pipe in ready:
-            text += os.read(pipe, 65536)
-        for each in waiting.intersection(ready):
-            assert each is not None
-            assert each.readline() == "over\n"
-            waiting.discard(each)
+    text, left = b"", len(processes)
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        for process in processes:
+            assert process.stdout is not None
+            selector.register(process.stdout, selectors.EVENT_READ, process)
+        while ready := selector.select(None if left else 0):
+            for key, _ in ready:
+                if key.data is None:
+                    text += os.read(pipe, 65536)
+                else:
+                    _over(key.data)
+                    selector.unregister(key.fileobj)
+                    left -= 1
     return text
 
 
