@@ -95,6 +95,8 @@ def test_uploads_locks_connections_and_interruptions(metrics: Metrics) -> None:
         assert {key: value for key, value in changed.items() if value} == {(name, ()): 1.0}
     metrics.connection_closed()
     assert sample(metrics, "tusd_connections_open") == 0
+    metrics.refused(503, "ERR_TOO_MANY_CONNECTIONS")
+    assert sample(metrics, "tusd_errors_total", status="503", code="ERR_TOO_MANY_CONNECTIONS") == 1
     for code, reason in catalogue.REASONS.items():
         metrics.interrupted(code)
         assert sample(metrics, "tusd_py_interruptions_total", reason=reason) == 1

@@ -48,7 +48,7 @@ class Supervised:
 
     @property
     def port(self) -> int:
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.ready_line)
+        found = re.search(r"https?://127\.0\.0\.1:(\d+)/", self.ready_line)
         assert found, f"not ready: {self.ready_line!r}\n{self.log}"
         return int(found[1])
 

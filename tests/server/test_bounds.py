@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import select
 import socket
@@ -14,8 +15,10 @@ from typing import Any
 import pytest
 
 from tests.server.conftest import Recorder, Seen, Start, is_closed_within, read_answer, read_to_end
-from tusd_py.server.bounds import Admission, Bounds, allow_open_files
+from tusd_py.metrics import Metrics
+from tusd_py.server.bounds import Admission, Bounds, allow_open_files, too_many_connections
 from tusd_py.server.protocol import TusProtocol
+from tusd_py.server.refusals import Refusals
 
 GET = b"GET /files/x HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -49,6 +52,57 @@ def test_head_that_goes_on_after_its_time_holds_the_connection_no_longer(
 @pytest.mark.parametrize("silence", [b"", b"\r\n"])
 def test_connection_without_a_request_is_closed(start: Start, silence: bytes) -> None:
     assert start(Recorder(), bounds=bounds(head_seconds=0.2)).ask(silence) == b""
+
+
+def test_what_the_server_itself_turns_away_is_told_and_counted(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tusd_py.server")
+    metrics = Metrics()
+    server = start(Recorder(), bounds=bounds(head_seconds=0.2, max_connections=1), counter=metrics)
+    with server.connect() as first:
+        server.connection()
+        assert server.ask(b"").startswith(b"HTTP/1.1 503 ")
+        assert first.recv(1) == b""
+    server.wait_until(lambda: not server._server.server_state.connections)
+    assert server.ask(b"GET / HTTP/1.1\r\n").startswith(b"HTTP/1.1 408 ")
+    server.wait_until(lambda: not server._server.server_state.connections)
+    assert server.ask(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    told = [str(record.msg) for record in caplog.records if record.name == "tusd_py.server"]
+    assert told == [
+        (
+            "ConnectionsRefused count=1 code=ERR_TOO_MANY_CONNECTIONS"
+            ' reason="too many connections; try again soon" client=127.0.0.1'
+        ),
+        "ConnectionSilent seconds=0.2 client=127.0.0.1",
+        (
+            'RequestRefused status=408 code=ERR_REQUEST_TIMEOUT reason="the request head did not arrive in time"'
+            " client=127.0.0.1"
+        ),
+        (
+            'RequestRefused status=400 code=ERR_BAD_REQUEST reason="a request has exactly one Host header"'
+            " client=127.0.0.1"
+        ),
+    ]
+    shown = metrics.expose("")[0].decode()
+    for status, code in (
+        ("503", "ERR_TOO_MANY_CONNECTIONS"),
+        ("408", "ERR_REQUEST_TIMEOUT"),
+        ("400", "ERR_BAD_REQUEST"),
+    ):
+        assert f'tusd_errors_total{{code="{code}",status="{status}"}} 1.0' in shown
+
+
+def test_a_flood_of_connections_is_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    now = 100.0
+    refusals = Refusals(clock=lambda: now)
+    for _ in range(1000):
+        refusals.connection(too_many_connections(), "192.0.2.1")
+    now += 1.0
+    refusals.connection(too_many_connections(from_one_address=True), None)
+    first, second = (str(record.msg) for record in caplog.records)
+    assert first.startswith('ConnectionsRefused count=1 code=ERR_TOO_MANY_CONNECTIONS reason="too many connections; ')
+    assert first.endswith(" client=192.0.2.1")
+    assert second.startswith("ConnectionsRefused count=1000 code=ERR_TOO_MANY_CONNECTIONS ")
+    assert second.endswith(' reason="too many connections from this address" client=unix')
 
 
 def test_idle_connection_is_closed(start: Start) -> None:
@@ -201,9 +255,18 @@ def test_one_connection_too_many_is_told_so_and_the_others_go_on(start: Start) -
         assert read_answer(connection)[0] == 200
 
 
+FROM_THIS_ADDRESS = "too many connections from this address"
+
+
+def refusal_of(admission: Admission, host: str) -> str | None:
+    error = admission.enter(host)
+    assert error is None or (error.status, error.code) == (503, "ERR_TOO_MANY_CONNECTIONS")
+    return None if error is None else error.message
+
+
 def test_one_address_does_not_get_all_connections() -> None:
     admission = Admission(bounds(max_connections=6, max_connections_per_address=2))
-    assert [admission.enter("192.0.2.1") for _ in range(3)] == [None, None, "too many connections from this address"]
+    assert [refusal_of(admission, "192.0.2.1") for _ in range(3)] == [None, None, FROM_THIS_ADDRESS]
     admission.leave("192.0.2.1")
     assert admission.enter("192.0.2.2") is None
     assert admission.enter(None) is None  # a unix socket
@@ -211,17 +274,22 @@ def test_one_address_does_not_get_all_connections() -> None:
     assert admission.enter("192.0.2.1") is None
     assert admission.enter("192.0.2.3") is None
     assert admission.enter("192.0.2.4") is None
-    assert admission.enter("192.0.2.5") == "too many connections; try again soon"
+    assert refusal_of(admission, "192.0.2.5") == "too many connections; try again soon"
+    assert refusal_of(admission, "192.0.2.1") == "too many connections; try again soon"
+    admission.leave("192.0.2.1")
+    admission.leave("192.0.2.5")
+    admission.leave("192.0.2.4")
+    assert refusal_of(admission, "192.0.2.1") == FROM_THIS_ADDRESS, "one that was turned away is not one less"
 
 
 def test_a_network_of_ipv6_is_one_client_and_trusted_proxies_are_none() -> None:
     trusted = (ip_network("10.0.0.0/8"), ip_network("::1"))
     admission = Admission(bounds(max_connections_per_address=1, trusted=trusted))
     assert admission.enter("2001:db8::1") is None
-    assert admission.enter("2001:db8::2") == "too many connections from this address"
+    assert refusal_of(admission, "2001:db8::2") == FROM_THIS_ADDRESS
     assert admission.enter("2001:db8:0:1::1") is None
     assert admission.enter("::ffff:192.0.2.1") is None
-    assert admission.enter("192.0.2.1") == "too many connections from this address"
+    assert refusal_of(admission, "192.0.2.1") == FROM_THIS_ADDRESS
     for _ in range(3):
         assert admission.enter("10.1.2.3") is None
         assert admission.enter("::1") is None

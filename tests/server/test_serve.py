@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.server.conftest import PATIENCE_SECONDS, Recorder, Seen, Start, answer, options, read_answer, read_to_end
+from tests.server.conftest import (
+    PATIENCE_SECONDS,
+    Recorder,
+    Running,
+    Seen,
+    Start,
+    answer,
+    options,
+    read_answer,
+    read_to_end,
+)
 from tusd_py.server.serve import serve
 
 ROOT = str(Path(__file__).parents[2])
@@ -274,4 +289,66 @@ def test_client_that_keeps_sending_does_not_hold_up_the_stop(start: Start) -> No
         server.stop()
         assert time.monotonic() - began < 1.5
         assert read_answer(connection)[0] == 503
+    assert server.exit_code == 0
+
+
+def test_what_connects_while_the_server_ends_is_closed_by_it(start: Start) -> None:
+    """Connections accepted in the last turn of the loop: each is served, refused or closed, and none left open."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        for number in range(40):
+            server = start(Recorder())
+            clients = [threading.Thread(target=connect_until_refused, args=[server]) for _ in range(2)]
+            for client in clients:
+                client.start()
+            server.wait_until(lambda: server._server.server_state.total_requests > number % 8)  # noqa: B023
+            end = server._server.retire if number % 2 else server._server.stop
+            end()
+            server.thread.join(PATIENCE_SECONDS)
+            assert server.exit_code == 0
+            for client in clients:
+                client.join(PATIENCE_SECONDS)
+                assert not client.is_alive()
+        gc.collect()
+    assert [str(each.message) for each in caught if "unclosed" in str(each.message)] == []
+
+
+def connect_until_refused(server: Running) -> None:
+    while True:
+        try:
+            connection = server.connect()
+        except ConnectionError:
+            return
+        with connection, contextlib.suppress(ConnectionError):
+            connection.sendall(GET % b"")
+            said = connection.recv(4096)
+            assert said[:12] in (b"", b"HTTP/1.1 200", b"HTTP/1.1 503"), said
+
+
+def test_retiring_waits_for_those_that_shake_hands(start: Start, certificates: Path) -> None:
+    server = start(
+        Recorder(), tls_certificate=str(certificates / "a.crt"), tls_key=str(certificates / "a.key"), tls_mode="tls12"
+    )
+    context = ssl.create_default_context(cafile=str(certificates / "a.crt"))
+    with server.connect() as connection:
+        server.wait_until(lambda: server._server._acceptor.is_awaiting)
+        server._server.retire()
+        server.wait_until(lambda: not is_accepting(server.port))
+        with context.wrap_socket(connection, server_hostname="localhost") as secure:
+            secure.sendall(GET % b"")
+            assert read_answer(secure)[0] == 200
+    server.thread.join(PATIENCE_SECONDS)
+    assert (server.thread.is_alive(), server.exit_code) == (False, 0)
+
+
+def test_stopping_waits_for_nobody_who_shakes_hands(start: Start, certificates: Path) -> None:
+    server = start(
+        Recorder(), tls_certificate=str(certificates / "a.crt"), tls_key=str(certificates / "a.key"), tls_mode="tls12"
+    )
+    with server.connect() as connection:
+        server.wait_until(lambda: server._server._acceptor.is_awaiting)
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 2  # at once; the bound on stopping is 5 s
+        assert connection.recv(1) == b""
     assert server.exit_code == 0

@@ -290,7 +290,16 @@ def test_a_worker_that_hangs_does_not_outlive_the_supervisor_either(run: Run) ->
 class Load:
     """Threads that ask and ask. `broken`: connections that ended without an answer; `refused`: not even made."""
 
-    def __init__(self, server: Supervised, *, keeps_alive: bool, threads: int = 4, may_break: bool = False) -> None:
+    def __init__(
+        self,
+        server: Supervised,
+        *,
+        keeps_alive: bool,
+        threads: int = 4,
+        may_break: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._tls = tls
         self.answers = self.refused = self.closed = 0
         self.broken: list[str] = []
         self._server, self._keeps_alive, self._may_break = server, keeps_alive, may_break
@@ -310,6 +319,10 @@ class Load:
             assert self.broken == []
 
     def connect(self) -> http.client.HTTPConnection:
+        if self._tls is not None:
+            return http.client.HTTPSConnection(
+                "127.0.0.1", self._server.port, timeout=PATIENCE_SECONDS, context=self._tls
+            )
         return http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=PATIENCE_SECONDS)
 
     def _ask(self) -> None:
@@ -343,6 +356,20 @@ def test_sighup_loses_no_request(run: Run, keeps_alive: bool) -> None:
             wait_until(lambda before=before: load.answers > before + 50)  # type: ignore[misc]
     assert load.refused == 0
     assert not keeps_alive or load.closed >= 4, "each of the four was moved at least once"
+    assert server.end()[0] == 0
+    assert "Traceback" not in server.log
+
+
+def test_sighup_loses_nobody_who_shakes_hands(run: Run, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    make_certificate(certificate, key)
+    server = run(*TWO, "--shutdown-timeout", "3", "--tls-certificate", str(certificate), "--tls-key", str(key))
+    with Load(server, keeps_alive=False, tls=ssl.create_default_context(cafile=str(certificate))) as load:
+        for _ in range(3):
+            server.renew()
+            before = load.answers
+            wait_until(lambda before=before: load.answers > before + 50)  # type: ignore[misc]
+    assert load.refused == 0
     assert server.end()[0] == 0
     assert "Traceback" not in server.log
 
@@ -394,7 +421,7 @@ def test_sighup_reads_the_certificate_anew(run: Run, tmp_path: Path) -> None:
     certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
     make_certificate(certificate, key, "first")
     server = run(*TWO, "--tls-certificate", str(certificate), "--tls-key", str(key))
-    port = int(re.findall(r"https://127\.0\.0\.1:(\d+)/", server.ready_line)[0])
+    port = server.port
     first = {ssl.get_server_certificate(("127.0.0.1", port)) for _ in range(8)}
     assert first == {certificate.read_text()}
     make_certificate(certificate, key, "second")

@@ -75,8 +75,7 @@ class Metrics:
         if seconds > 0.0:
             cells[start + _REQUEST_WIDTH - 1] += round(seconds * TICKS_PER_SECOND)
         if status >= 400:
-            status = _STATUSES.get(status, _OTHER_STATUS)
-            cells[_ERRORS + status * _CODE_COUNT + _CODES.get(code or OTHER, _OTHER_CODE)] += 1.0
+            self.refused(status, code or OTHER)
 
     def body_started(self) -> None:
         self._cells[_BODIES] += 1.0
@@ -115,6 +114,10 @@ class Metrics:
 
     def connection_closed(self) -> None:
         self._cells[_CONNECTIONS] -= 1.0
+
+    def refused(self, status: int, code: str) -> None:
+        number = _STATUSES.get(status, _OTHER_STATUS) * _CODE_COUNT + _CODES.get(code, _OTHER_CODE)
+        self._cells[_ERRORS + number] += 1.0
 
 
 def _observe(cells: memoryview[float], family: Family, seconds: float) -> None:

@@ -8,9 +8,9 @@ import contextlib
 import resource
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Protocol
 
-from tusd_py.errors import TusError, upload_locked
+from tusd_py.errors import TusError, server_shutdown, upload_locked
+from tusd_py.server.refusals import Counter, Refusals
 
 # Beside connections and the files of their uploads: listeners, locks, logs, the loop's own.
 _OTHER_FILES = 128
@@ -31,37 +31,48 @@ class Bounds:
     trusted: tuple[IPv4Network | IPv6Network, ...] = ()
 
 
-class Counter(Protocol):
-    """Who is told of connections."""
-
-    def connection_opened(self) -> None: ...
-
-    def connection_closed(self) -> None: ...
-
-
 class Admission:
     """Who may connect: counts the connections of one process. `counter` is told of each, also of those turned away."""
 
     def __init__(self, bounds: Bounds, counter: Counter | None = None) -> None:
+        self.refusals = Refusals(counter)
         self._bounds = bounds
         self._counter = counter
+        self._is_shut = False
         self._count = 0
         self._counts: dict[str, int] = {}
 
-    def enter(self, host: str | None) -> str | None:
+    def shut(self) -> None:
+        """The server stops: turn away whoever comes now."""
+        self._is_shut = True
+
+    def enter(self, host: str | None) -> TusError | None:
         """Count a connection; every call is followed by one of `leave`. None, or why it may not stay."""
         self._count += 1
         if self._counter is not None:
             self._counter.connection_opened()
-        if self._count > self._bounds.max_connections:
-            return "too many connections; try again soon"
         key = self._key(host)
-        if key is None:
+        count = 0
+        if key is not None:
+            self._counts[key] = count = self._counts.get(key, 0) + 1
+        if self._is_shut:
+            return server_shutdown()
+        if self._count > self._bounds.max_connections:
+            problem = too_many_connections()
+        elif count > self._bounds.max_connections_per_address:
+            problem = too_many_connections(from_one_address=True)
+        else:
             return None
-        self._counts[key] = count = self._counts.get(key, 0) + 1
-        if count > self._bounds.max_connections_per_address:
-            return "too many connections from this address"
-        return None
+        self.refusals.connection(problem, host)
+        return problem
+
+    def takes_one_more_than(self, coming: int) -> bool:
+        """Whether there is room for another one, with `coming` that have not entered yet."""
+        return self._count + coming < self._bounds.max_connections
+
+    def turn_away(self, host: str | None) -> None:
+        """Tell of one that found no room and never entered."""
+        self.refusals.connection(too_many_connections(), host)
 
     def leave(self, host: str | None) -> None:
         self._count -= 1
@@ -107,7 +118,8 @@ def allow_open_files(connections: int) -> int:
     return max((soft - _OTHER_FILES) // 2, 1)
 
 
-def too_many_connections(message: str) -> TusError:
+def too_many_connections(*, from_one_address: bool = False) -> TusError:
+    message = "too many connections" + (" from this address" if from_one_address else "; try again soon")
     return TusError(message, code="ERR_TOO_MANY_CONNECTIONS", status=503, headers={"Retry-After": "5"})
 
 

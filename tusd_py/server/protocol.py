@@ -10,8 +10,6 @@ Read against uvicorn 0.34.0 and 0.54.0, from which it needs the names listed in 
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 from collections import deque
 from typing import Any, ClassVar
 
@@ -20,38 +18,25 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from tusd_py.core.body import Sink
 from tusd_py.errors import RequestError, TusError
-from tusd_py.server.bounds import Admission, Bounds, answer_is_late, too_many_connections
+from tusd_py.server.bounds import Admission, Bounds, answer_is_late
 from tusd_py.server.cycle import TusCycle
 from tusd_py.server.deadline import Deadline
 from tusd_py.server.head import bad_request, head_timed_out
 from tusd_py.server.lane import Lane
 from tusd_py.server.lingering import Lingering, reset
 from tusd_py.server.parser import Request, RequestParser
+from tusd_py.server.refusals import Refusals
 from tusd_py.server.rescue import undelivered
 from tusd_py.server.response import header_lines, refusal
 from tusd_py.server.scope import Peers
+from tusd_py.server.scratch import scratch
 
 # Requests that may wait behind the one being answered. The parser cannot be paused between two of them, and each is
 # some thirty times larger in memory than on the wire.
 MAX_PIPELINED = 100
 
-# A head with the first of its body. More only where the application waits for it: what it does not is kept.
-_HEAD_READ_BYTES = 32 * 1024
-_BODY_READ_BYTES = 256 * 1024
-
-logger = logging.getLogger("tusd_py.server")
-
-
-class _Scratch(threading.local):
-    """Where an event loop reads what goes to the parser. The parser copies what stays, before the next read."""
-
-    def __init__(self) -> None:
-        self.body = memoryview(bytearray(_BODY_READ_BYTES))
-        self.head = self.body[:_HEAD_READ_BYTES]
-
-
-_scratch = _Scratch()
 _BOUNDS = Bounds()
+_REFUSALS = Refusals()
 
 
 class TusProtocol(asyncio.BufferedProtocol):
@@ -83,9 +68,10 @@ class TusProtocol(asyncio.BufferedProtocol):
         self._app_state = app_state
         self._bounds = bounds
         self._admission = admission
+        self._refusals = _REFUSALS if admission is None else admission.refusals
         self._requests = 0
         self._unwritten_bytes = 0  # when the client was last seen to take none
-        self._scratch = _scratch
+        self._scratch = scratch
         self._deadline = Deadline(self.loop, self._is_late)
         self._running: TusCycle | None = None
         self._lane: Lane | None = None
@@ -119,7 +105,7 @@ class TusProtocol(asyncio.BufferedProtocol):
             self._await_head()
         else:  # and no lingering, which would be another connection too many
             self._is_deaf = True
-            transport.write(refusal(too_many_connections(problem), self.date_line()))
+            transport.write(refusal(problem, self.date_line()))
             transport.close()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -328,7 +314,6 @@ class TusProtocol(asyncio.BufferedProtocol):
         """Answer with `error` as soon as the requests before have theirs, and hear no more."""
         self._is_deaf = True
         self._deadline.clear()
-        logger.info("refused a request from %s: %s", self.client, error.message)
         self._refusal = error
         cycle = self.cycle
         if self._parser.is_in_body and cycle is not None:
@@ -346,6 +331,7 @@ class TusProtocol(asyncio.BufferedProtocol):
 
     def _send_refusal(self, *, is_bodiless: bool = False) -> None:
         if not self.transport.is_closing() and self._refusal is not None:
+            self._refusals.request(self._refusal, self._host)
             self.transport.write(refusal(self._refusal, self.date_line(), is_bodiless=is_bodiless))
             self._linger(is_short=self._refusal.status == 408)
 
@@ -372,6 +358,8 @@ class TusProtocol(asyncio.BufferedProtocol):
 
     def _close(self) -> None:
         """End the connection once the client has taken what it was told; it may not take for ever."""
+        if self.transport.is_closing():  # asyncio's TLS transports break when they are closed again
+            return
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self._await_reader()
@@ -387,6 +375,8 @@ class TusProtocol(asyncio.BufferedProtocol):
         elif self._awaits_head and self._parser.is_in_head:
             self._refuse(head_timed_out())
         else:
+            if not self._requests:
+                self._refusals.silence(self._bounds.head_seconds, self._host)
             self._close()
 
     def _answer_late(self) -> None:

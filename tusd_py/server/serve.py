@@ -26,9 +26,11 @@ from typing import Any, cast
 import uvicorn
 
 from tusd_py.errors import ConfigError
-from tusd_py.server.bounds import Admission, Bounds, Counter
+from tusd_py.server.accepting import Acceptor
+from tusd_py.server.bounds import Admission, Bounds
 from tusd_py.server.lifeline import BEAT, LEAVING, READY, Lifeline
 from tusd_py.server.protocol import TusProtocol
+from tusd_py.server.refusals import Counter
 from tusd_py.server.sockets import BACKLOG, Listeners, listen, listen_unix, tls_context
 
 # What a cancelled request may still take to make its bytes durable.
@@ -37,6 +39,8 @@ CANCEL_GRACE_SECONDS = 5.0
 _TICK_SECONDS = 1.0
 # How soon again, where some were found.
 _STRAY_SECONDS = 0.02
+# Of a loop, from accepting a connection to telling its protocol: asyncio makes a task and a transport in between.
+_TURNS_TO_CONNECT = 5
 # How often those are looked for that came while we retire.
 _RETIRE_TICK_SECONDS = 0.05
 
@@ -116,7 +120,7 @@ class Server(uvicorn.Server):
         self._listeners: Listeners
         self._operations = Listeners([])
         self._others: list[socket.socket] = []
-        self._strays: set[asyncio.Task[None]] = set()
+        self._acceptor: Acceptor
         self._tls: ssl.SSLContext | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_retiring = False
@@ -215,9 +219,13 @@ class Server(uvicorn.Server):
         self._renew_date()
         loop = asyncio.get_running_loop()
         self.servers = []
+        self._acceptor = Acceptor(self._connect, self._tls, self._options.bounds.head_seconds, self._admission)
         for listener in self._listeners.sockets:
-            start = loop.create_unix_server if self._options.unix_sock else loop.create_server
-            self.servers.append(await start(self._connect, sock=listener, ssl=self._tls, backlog=BACKLOG))
+            if self._tls is not None:
+                self._acceptor.watch(listener)
+            else:
+                start = loop.create_unix_server if self._options.unix_sock else loop.create_server
+                self.servers.append(await start(self._connect, sock=listener, backlog=BACKLOG))
         for listener in self._operations.sockets:
             self.servers.append(await loop.create_server(self._connect_operations(), sock=listener, backlog=BACKLOG))
         self.started = True
@@ -268,44 +276,49 @@ class Server(uvicorn.Server):
 
     def _take_strays(self) -> bool:
         """Connections that nobody has taken: to a worker that hangs, or to one that died and is not replaced yet."""
-        known = len(self._strays)
+        count = 0
         for listener in self._others:
             with contextlib.suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    connection.setblocking(False)
-                    task = asyncio.get_running_loop().create_task(self._adopt(connection))
-                    self._strays.add(task)
-                    task.add_done_callback(self._strays.discard)
-        return len(self._strays) > known
-
-    async def _adopt(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # the client has left, or speaks no TLS
-            await asyncio.get_running_loop().connect_accepted_socket(self._connect, connection, ssl=self._tls)
+                count += self._acceptor.take(listener)
+        return count > 0
 
     async def _retire(self) -> None:
         """Who keeps connections open sends the next request without looking, so that an idle one is not closed yet."""
-        self._stop_accepting()
+        await self._stop_accepting()
         loop = asyncio.get_running_loop()
         end = loop.time() + self._options.shutdown_timeout_seconds
-        while (self.server_state.connections or self._strays) and loop.time() < end and not self.should_exit:
+        while (
+            (self.server_state.connections or self._acceptor.is_awaiting) and loop.time() < end and not self.should_exit
+        ):
             self._renew_date()
             for connection in list(self.server_state.connections):
                 cast("TusProtocol", connection).retire()
             await self._wait(_RETIRE_TICK_SECONDS)
 
-    def _stop_accepting(self) -> None:
+    async def _stop_accepting(self) -> None:
+        """Afterwards every connection is known to `server_state`, or to the acceptor."""
+        self._acceptor.stop()
+        if self.servers:
+            for server in self.servers:
+                for listener in server.sockets:
+                    # asyncio forgets whom it has just accepted when the Server is closed; uvloop has no reader here.
+                    asyncio.get_running_loop().remove_reader(listener)
+            await _turn()
         for server in self.servers:
             server.close()
+        self.servers.clear()
         for listener in self._others:
             listener.close()
         self._others.clear()
+        await _turn()
 
     def _renew_date(self) -> None:
         self.server_state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
 
     async def shutdown(self, sockets: Any = None) -> None:
-        self._stop_accepting()
+        self._admission.shut()
+        await self._stop_accepting()
+        self._acceptor.cancel()
         self._close_connections()
         self._on_stop()
         try:
@@ -320,8 +333,7 @@ class Server(uvicorn.Server):
             connection.shutdown()
 
     async def _drain(self) -> None:
-        while self.server_state.connections or self.server_state.tasks:
-            # Again each time: a connection may have been accepted but not made when we began to stop.
+        while self.server_state.connections or self.server_state.tasks or self._acceptor.is_awaiting:
             self._close_connections()
             await asyncio.sleep(0.02)
 
@@ -335,6 +347,11 @@ class Server(uvicorn.Server):
             await asyncio.wait(tasks, timeout=CANCEL_GRACE_SECONDS)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+
+
+async def _turn() -> None:
+    for _ in range(_TURNS_TO_CONNECT):
+        await asyncio.sleep(0)
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
