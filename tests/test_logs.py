@@ -257,8 +257,9 @@ def test_a_traceback_in_text_is_marked(text: Lines) -> None:
 def test_a_traceback_in_json_is_one_string(objects: Lines) -> None:
     event(log, "StoreFailed", level=logging.ERROR, error=_failed(), id="abc")
     line = objects.json()
-    assert line["error"].startswith("Traceback (most recent call last):\n")
-    assert "ValueError: bad\n" in line["error"]
+    assert line["error"].startswith("ValueError: bad\n")
+    assert line["trace"].startswith("Traceback (most recent call last):\n")
+    assert "ValueError: bad\n" in line["trace"]
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -271,7 +272,7 @@ def test_records_of_others_have_the_same_form(form: logs.Format) -> None:
         first = lines.all()[0]
         if form == "json":
             assert json.loads(first)["event"] == "broken a\nb"
-            assert "KeyError" in json.loads(first)["error"]
+            assert json.loads(first)["error"] == "KeyError: 'x'"
         else:
             assert first.endswith(r" ERROR broken a\x0ab")
 

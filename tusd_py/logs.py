@@ -78,14 +78,14 @@ def answered(
     status: int,
     code: str | None,
     upload_id: str | None,
-    received_bytes: int,
+    body_bytes: int,
     seconds: float,
     client: str | None,
 ) -> None:
     """The one line of a request, told when it is answered. tusd's name, and its fields with more beside them.
 
-    `path` without the query, which may hold secrets. What is the same as `event` for the requests that are many, which
-    all look alike, takes half its time.
+    `path` without the query, which may hold secrets; `body_bytes` of an upload, received or sent. What is the same as
+    `event` for the requests that are many, which all look alike, takes half its time.
     """
     if not _requests.isEnabledFor(logging.INFO):
         return
@@ -99,12 +99,12 @@ def answered(
             status=status,
             code=code,
             id=upload_id,
-            bytes=received_bytes,
+            bytes=body_bytes,
             seconds=seconds,
             client=client or "unix",
         )
         return
-    values = (_now(), method, path, status, upload_id, received_bytes, seconds, client or "unix", current)
+    values = (_now(), method, path, status, upload_id, body_bytes, seconds, client or "unix", current)
     _output.write_line(_output.request_line % values)
 
 
@@ -246,7 +246,8 @@ def _odd_json_line(level: int, logger: str, name: str, fields: Fields, error: Ba
     if (current := request_id.get()) is not None:
         line.setdefault("request_id", current)
     if error is not None:
-        line["error"] = _trace(error)
+        line["error"] = _cut("".join(traceback.format_exception_only(error)).strip())
+        line["trace"] = _trace(error)
     return _escaped(_encode(line)) + "\n"
 
 

@@ -343,7 +343,7 @@ class TestUnreachableHolder:
 
 
 class TestFailures:
-    @pytest.mark.parametrize(("number", "advice"), [(errno.ENOLCK, "local file system"), (errno.EIO, "see the error")])
+    @pytest.mark.parametrize(("number", "advice"), [(errno.ENOLCK, "local file system"), (errno.EIO, "see the reason")])
     async def test_lock_fails(self, tmp_path, monkeypatch, caplog, number, advice):
         def fails(*_arguments: object) -> bool:
             raise OSError(number, os.strerror(number))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.metrics.parsed import samples
 from tusd_py.metrics import Metrics, catalogue
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"
@@ -32,9 +32,8 @@ def exposed() -> dict[str, set[str]]:
     metrics = Metrics()
     metrics.request_ended("PATCH", 500, "ERR_INTERNAL_SERVER_ERROR", 0.1)
     labels: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(metrics.expose("")[0].decode()):
-        for sample in family.samples:
-            labels.setdefault(sample.name, set()).update(sample.labels)
+    for sample in samples(metrics.expose("")[0].decode()):
+        labels.setdefault(sample.name, set()).update(sample.labels)
     return labels
 
 

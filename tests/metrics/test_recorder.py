@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.metrics.parsed import samples
 from tusd_py.core.observer import NOBODY, Observer
 from tusd_py.metrics import Metrics, catalogue
 
@@ -20,11 +20,7 @@ PACKAGE = Path(__file__).parents[2] / "tusd_py"
 def shown(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Every sample of the exposition, parsed by prometheus-client."""
     body, _ = metrics.expose("")
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(body.decode())
-        for sample in family.samples
-    }
+    return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples(body.decode())}
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float:

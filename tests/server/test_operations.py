@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.metrics.parsed import samples
 from tests.server.supervised import PATIENCE_SECONDS, Run, Supervised, free_port, wait_until
 
 TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
 
 
-def get(port: int, path: str) -> tuple[int, str]:
+def get(port: int, path: str, **headers: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
-    connection.request("GET", path)
+    connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
@@ -31,9 +31,8 @@ def get(port: int, path: str) -> tuple[int, str]:
 def numbers(port: int) -> dict[str, float]:
     """Each sample without labels, and those with labels summed up."""
     found: dict[str, float] = {}
-    for family in text_string_to_metric_families(get(port, "/metrics")[1]):
-        for sample in family.samples:
-            found[sample.name] = found.get(sample.name, 0.0) + sample.value
+    for sample in samples(get(port, "/metrics")[1]):
+        found[sample.name] = found.get(sample.name, 0.0) + sample.value
     return found
 
 
@@ -126,6 +125,10 @@ def test_one_line_for_each_request_with_the_id_that_the_client_gave(run: Run) ->
     assert last["id"] == mine[0]["id"]
     assert last["client"] == "127.0.0.1"
     assert 0 < last["seconds"] < 5
+    assert get(server.port, f"/files/{last['id']}", **{"X-Request-ID": "mine-2"})[1] == "hello"
+    server.wait_for_log('"mine-2"')
+    (line,) = (json.loads(line) for line in server.log.splitlines() if '"mine-2"' in line)
+    assert (line["method"], line["status"], line["bytes"], line["id"]) == ("GET", 200, 5, last["id"])
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -210,6 +211,7 @@ async def test_who_asks_and_leaves_spoils_nothing() -> None:
 
 
 async def test_changes_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tusd_py.health")
     store = Store()
     ready = health.ready(Probe(store.can_write, every_seconds=0), never)
     await ask(ready)
@@ -218,7 +220,10 @@ async def test_changes_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
         await ask(ready)
     store.error = None
     await ask(ready)
-    assert [record.getMessage() for record in caplog.records] == ["NotReady reason=full", "Ready"]
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"NotReady pid={os.getpid()} reason=full"),
+        ("INFO", f"Ready pid={os.getpid()}"),
+    ]
 
 
 async def test_metrics_in_the_format_that_is_asked_for() -> None:
@@ -228,6 +233,8 @@ async def test_metrics_in_the_format_that_is_asked_for() -> None:
     assert answer.status == 200
     assert answer.headers[b"content-type"].startswith(b"text/plain; version=0.0.4")
     assert "tusd_requests_total{" in answer.body
+    for name in ("tusd_uploads_created", "tusd_bytes_received", "tusd_requests_total"):
+        assert f"# TYPE {name} counter\n" in answer.body
     answer = await ask(endpoint, accept=b"application/openmetrics-text; version=1.0.0")
     assert answer.headers[b"content-type"].startswith(b"application/openmetrics-text")
     assert answer.body.endswith("# EOF\n")

@@ -19,6 +19,7 @@ from tusd_py.core.body import Wish
 from tusd_py.core.ports import ReleaseRequested
 from tusd_py.core.upload import UploadId
 from tusd_py.errors import TusError, upload_locked
+from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.locks")
 
@@ -318,8 +319,8 @@ class _Lock:
         try:
             with anyio.move_on_after(ANSWER_SECONDS if wish is Wish.IF_STALLED else None):
                 is_letting_go = await self.release_requested(wish)
-        except Exception:
-            log.exception("ReleaseRequestFailed wish=%s", wish.value)
+        except Exception as error:
+            event(log, "ReleaseRequestFailed", level=logging.ERROR, error=error, wish=wish.value)
         if self._tasks.get(wish) is not asyncio.current_task():
             return  # the turn ended meanwhile, and the answer is about nobody
         del self._tasks[wish]

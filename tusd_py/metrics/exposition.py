@@ -1,6 +1,6 @@
 """How the numbers are shown: families of prometheus-client, in the text format or OpenMetrics, as the asker prefers.
 
-tusd's counters without `_total` in their names are untyped here: no format lets a counter be called that, and under
+tusd's counters without `_total` in their names have no type in OpenMetrics, where no counter may be called that; under
 another name no dashboard would find them. What Prometheus computes of them is the same.
 """
 
@@ -19,16 +19,24 @@ from tusd_py.metrics.catalogue import ERRORS, FAMILIES, TICKS_PER_SECOND, Family
 from tusd_py.metrics.cells import Worker
 from tusd_py.metrics.folder import Snapshot
 
+_TUSDS_COUNTERS = frozenset(
+    family.name.encode() for family in FAMILIES if family.kind is Kind.COUNTER and not family.name.endswith("_total")
+)
+
 
 def expose(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
     """The numbers as who sent this Accept header wants them, and their content type."""
     collector = Exposition(snapshot)
     try:
         encode, content_type = choose_encoder(accept)
-        return encode(collector), content_type
+        content = encode(collector)
     except (TypeError, ValueError):  # a version that is no number
         encode, content_type = choose_encoder("")
-        return encode(collector), content_type
+        content = encode(collector)
+    if content_type.startswith("text/plain"):
+        for name in _TUSDS_COUNTERS:  # prometheus-client would add _total to them
+            content = content.replace(b"# TYPE %b untyped\n" % name, b"# TYPE %b counter\n" % name)
+    return content, content_type
 
 
 class Exposition(Collector):
@@ -53,7 +61,7 @@ class Exposition(Collector):
 def _metric(family: Family, values: list[float]) -> Metric:
     if family.kind is Kind.HISTOGRAM:
         return _histogram(family, values)
-    is_tusds_counter = family.kind is Kind.COUNTER and not family.name.endswith("_total")
+    is_tusds_counter = family.name.encode() in _TUSDS_COUNTERS
     metric: Metric
     if family.kind is Kind.COUNTER and not is_tusds_counter:
         metric = CounterMetricFamily(family.name, family.text, labels=family.labels)

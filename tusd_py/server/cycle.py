@@ -15,9 +15,10 @@ from typing import Any, Protocol
 from tusd_py.core.body import Sink, pour
 from tusd_py.errors import TusError
 from tusd_py.extensions import LANE, TRAILERS
+from tusd_py.logs import event
 from tusd_py.server.response import Response, failure_content, failure_headers
 
-logger = logging.getLogger("tusd_py.server")
+log = logging.getLogger("tusd_py.server")
 
 Lines = list[tuple[bytes, bytes]]
 
@@ -115,8 +116,8 @@ class TusCycle:
         except asyncio.CancelledError:
             self._connection.transport.close()
             raise
-        except Exception:
-            logger.exception("the application failed")
+        except Exception as error:
+            event(log, "ApplicationFailed", level=logging.ERROR, error=error)
             await self._fail()
         else:
             if self.response_complete or self.disconnected:
@@ -124,7 +125,7 @@ class TusCycle:
             if self.is_cut and not self.response_started:
                 self._connection.transport.close()  # the client left, and nobody wants to tell it anything
                 return
-            logger.error("the application ended without completing its response")
+            event(log, "ResponseIncomplete", level=logging.ERROR, reason="the application ended in the middle of it")
             await self._fail()
         finally:
             self.scope = {}  # which refers to us

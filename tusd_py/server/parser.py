@@ -9,12 +9,13 @@ from typing import Protocol
 import httptools
 
 from tusd_py.errors import RequestError
+from tusd_py.logs import event
 from tusd_py.server.head import Framing, Target, bad_request, check_head, headers_too_large, parse_target
 
 # Each line costs some two microseconds to take in, so that 64 KiB of short ones are ten milliseconds of everybody's.
 _MAX_FIELDS = 1000
 
-logger = logging.getLogger("tusd_py.server")
+log = logging.getLogger("tusd_py.server")
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class RequestParser:
             if isinstance(cause, RequestError):
                 raise cause from None
             if cause is not None:
-                logger.exception("a parser callback failed", exc_info=cause)
+                event(log, "ParserFailed", level=logging.ERROR, error=cause)
             raise bad_request(str(error)) from error
         if self._quiet_bytes > self._max_header_bytes:
             raise headers_too_large(self._max_header_bytes)

@@ -26,6 +26,7 @@ from typing import Any, cast
 import uvicorn
 
 from tusd_py.errors import ConfigError
+from tusd_py.logs import event
 from tusd_py.server.accepting import Acceptor
 from tusd_py.server.bounds import Admission, Bounds
 from tusd_py.server.lifeline import BEAT, LEAVING, READY, Lifeline
@@ -44,7 +45,7 @@ _TURNS_TO_CONNECT = 5
 # How often those are looked for that came while we retire.
 _RETIRE_TICK_SECONDS = 0.05
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger("tusd_py.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +341,7 @@ class Server(uvicorn.Server):
     async def _cancel(self) -> None:
         tasks = set(self.server_state.tasks)
         if tasks:
-            logger.warning("cancelling %d requests that did not end in time", len(tasks))
+            event(log, "RequestsCancelled", level=logging.WARNING, count=len(tasks), reason="they did not end in time")
         for task in tasks:
             task.cancel()
         if tasks:

@@ -23,6 +23,7 @@ from tusd_py.core.checksum import Buffer
 from tusd_py.core.upload import Upload
 from tusd_py.core.uploads import Uploads
 from tusd_py.errors import BackendError, RequestError
+from tusd_py.logs import event
 from tusd_py.protocol.headers import Headers
 from tusd_py.web.responses import Headers as HeaderLines
 from tusd_py.web.responses import encode_headers, send_empty
@@ -113,13 +114,13 @@ async def _transfer(
             left -= len(piece)
             is_there = await client.take({"type": "http.response.body", "body": piece, "more_body": True})
             piece = await _read(pieces, left) if is_there else b""
-    except Exception:
-        log.exception("DownloadFailed id=%s left=%d", upload.id, left)
+    except Exception as error:
+        event(log, "DownloadFailed", level=logging.ERROR, error=error, id=upload.id, left=left)
         raise
     if is_there:
         await client.take({"type": "http.response.body", "body": b"", "more_body": False})
     else:
-        log.info("DownloadAbandoned id=%s left=%d", upload.id, left)
+        event(log, "DownloadAbandoned", id=upload.id, left=left)
 
 
 async def _read(pieces: AsyncIterator[Buffer], left: int) -> bytes:

@@ -68,16 +68,16 @@ class Envelope:
                 raise  # for the server's log
             _forget_frames(error)
         finally:
-            self._tell(scope, account, answer.status, code, time.monotonic() - began_at)
+            self._tell(scope, account, answer, code, time.monotonic() - began_at)
 
-    def _tell(self, scope: Scope, account: Account, status: int, code: str | None, seconds: float) -> None:
-        method = scope["method"]
+    def _tell(self, scope: Scope, account: Account, answer: _Answer, code: str | None, seconds: float) -> None:
+        method, status = scope["method"], answer.status
         self._observer.request_ended(method, status, code, seconds)
         client = scope.get("client")
-        received = account.body.received if account.body is not None else 0
-        answered(
-            method, scope["path"], status, code, account.upload_id, received, seconds, client[0] if client else None
-        )
+        sent_bytes = 0 if code else answer.sent_bytes
+        body_bytes = sent_bytes if account.body is None else account.body.received
+        host = client[0] if client else None
+        answered(method, scope["path"], status, code, account.upload_id, body_bytes, seconds, host)
 
     def _added(self, scope: Scope, headers: Headers, origin: str | None) -> HeaderLines:
         if self._cors is None:
@@ -95,10 +95,11 @@ class _Answer:
     they would take the rest of it for the next request.
     """
 
-    __slots__ = ("_added", "_is_body_open", "_receive", "_send", "status")
+    __slots__ = ("_added", "_is_body_open", "_receive", "_send", "sent_bytes", "status")
 
     def __init__(self, send: Send, added: HeaderLines) -> None:
         self.status = 0
+        self.sent_bytes = 0
         self._send = send
         self._added = added
         self._is_body_open = False
@@ -122,6 +123,8 @@ class _Answer:
             if self._is_body_open:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
+        elif body := message.get("body"):
+            self.sent_bytes += len(body)
         return self._send(message)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -167,4 +168,8 @@ class Probe:
         if problem == self._said:
             return
         self._said = problem
-        event(log, "Ready" if problem is None else "NotReady", level=logging.WARNING, reason=problem)
+        pid = os.getpid()  # each worker finds out by itself
+        if problem is None:
+            event(log, "Ready", pid=pid)
+        else:
+            event(log, "NotReady", level=logging.WARNING, pid=pid, reason=problem)

@@ -222,7 +222,7 @@ async def test_the_log_says_once_that_the_disk_is_slow(
         await pace.run(clock.taking(QUICK))
         assert await is_inline(pace, clock.taking(10.0))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "DiskSlow seconds=10.000: file calls go to threads until they are fast again")
+        ("WARNING", 'DiskSlow seconds=10 advice="file calls go to threads until they are fast again"')
     ]
 
 

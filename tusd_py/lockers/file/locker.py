@@ -19,6 +19,7 @@ from tusd_py.lockers.file.folder import Folder
 from tusd_py.lockers.file.peers import Link, Peers
 from tusd_py.lockers.file.ranges import LockFile
 from tusd_py.lockers.turns import Turn, Turns
+from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.locks")
 
@@ -182,5 +183,12 @@ class _Machine:
         now = time.monotonic()
         if now - self._logged_at.get(number, -_QUIET_SECONDS) >= _QUIET_SECONDS:
             self._logged_at[number] = now
-            log.error("LockerFailed directory=%s error=%s: %s", self._path, error, _ADVICE.get(number, "see the error"))
+            event(
+                log,
+                "LockerFailed",
+                level=logging.ERROR,
+                directory=str(self._path),
+                reason=str(error),
+                advice=_ADVICE.get(number, "see the reason"),
+            )
         return BackendError("the server cannot lock uploads just now; the offset acknowledged so far is unharmed")

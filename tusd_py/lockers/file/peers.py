@@ -20,6 +20,7 @@ from tusd_py.core.upload import UploadId
 from tusd_py.errors import TusError
 from tusd_py.lockers.file.folder import Folder
 from tusd_py.lockers.turns import Turns
+from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.locks")
 
@@ -304,8 +305,9 @@ class Link:
     def _others(self) -> list[str]:
         try:
             return self._peers.folder.others()
-        except OSError:
-            log.exception("LockerFailed: cannot see the other processes; is the lock directory readable?")
+        except OSError as error:
+            advice = "the other processes cannot be seen: is the lock directory readable?"
+            event(log, "LockerFailed", level=logging.ERROR, error=error, advice=advice)
             return []
 
     def _is_still_taken(self) -> bool:

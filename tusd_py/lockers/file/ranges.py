@@ -16,7 +16,13 @@ import struct
 import sys
 from functools import lru_cache
 
+from tusd_py.logs import event
+
 log = logging.getLogger("tusd_py.locks")
+
+_UNLOCK_FAILED = "locked for other processes until this one ends"
+_REMOVED = "made again; leave it alone while a server runs"
+_LOST = "the lock file was removed and another process has the upload now"
 
 _FLOCK = struct.Struct("hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid of Linux
 _HAS_OFD = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLK")
@@ -71,8 +77,8 @@ class LockFile:
             return  # closed meanwhile, which gave it back
         try:
             _set(self._file, position, fcntl.F_UNLCK)
-        except OSError:
-            log.exception("UnlockFailed id=%s: locked for other processes until this one ends", name)
+        except OSError as error:
+            event(log, "UnlockFailed", level=logging.ERROR, error=error, id=name, advice=_UNLOCK_FAILED)
 
     def is_locked(self, name: str) -> bool:
         """Whether another process has `name`."""
@@ -84,12 +90,12 @@ class LockFile:
 
     def move(self) -> None:
         """Go on with a new file at the same path and take everything held here along."""
-        log.warning("LockFileRemoved path=%s: made again; leave it alone while a server runs", self._path)
+        event(log, "LockFileRemoved", level=logging.WARNING, path=str(self._path), advice=_REMOVED)
         old = self._file
         self.open()
         for name, position in dict(self._held).items():
             if not _set(self._file, position, fcntl.F_WRLCK):
-                log.error("LockLost id=%s: the lock file was removed and another process has the upload now", name)
+                event(log, "LockLost", level=logging.ERROR, id=name, reason=_LOST)
                 del self._held[name]
         os.close(old)
 

@@ -8,6 +8,7 @@ import time
 from types import TracebackType
 
 from tusd_py.errors import BackendError
+from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.disk")
 
@@ -55,7 +56,14 @@ class Failures:
             return
         self._logged_at[number] = now
         # As text: who keeps log records must not keep, by its traceback, what was open.
-        log.error("StoreFailed directory=%s error=%s: %s", self._directory, str(error), advice(error))
+        event(
+            log,
+            "StoreFailed",
+            level=logging.ERROR,
+            directory=self._directory,
+            reason=str(error),
+            advice=advice(error),
+        )
 
 
 class _Translation:

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import anyio
 
+from tusd_py.logs import event
 from tusd_py.stores.disk.batches import Batches
 from tusd_py.stores.disk.settling import Settling
 
@@ -190,7 +191,8 @@ class Pace:
             is_relapse = start - self._trusted_at < self._wary_seconds
             self._wary_seconds = min(self._wary_seconds * 2, LONGEST_WARY_SECONDS) if is_relapse else WARY_SECONDS
         if not is_relapse:
-            log.warning("DiskSlow seconds=%.3f: file calls go to threads until they are fast again", seconds)
+            advice = "file calls go to threads until they are fast again"
+            event(log, "DiskSlow", level=logging.WARNING, seconds=seconds, advice=advice)
 
     def _consider_trust(self) -> None:
         """A call that was kept out of the loop was fast."""
