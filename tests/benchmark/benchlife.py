@@ -30,7 +30,8 @@ Steps = Generator[Request, Answer | None, bool]
 
 
 class Life:
-    """Scripts for an engine; `done` counts finished uploads, `fates` what became of them."""
+    """Scripts for an engine; `done` counts finished uploads, `fates` what became of them, `is_removing` while they are
+    deleted and no new ones begun."""
 
     def __init__(self, target: Target, folder: Path, count: int, links: int) -> None:
         self.engine = Engine(target)
@@ -41,7 +42,7 @@ class Life:
         self._numbers = iter(range(count))
         self._links = links
         self._old: list[str] = []
-        self._is_cleaning = False
+        self.is_removing = False
 
     def warm_up(self) -> None:
         """As many at once as there will ever be, then removed: so threads are started and pools of buffers full, which
@@ -79,16 +80,17 @@ class Life:
                 self.fates[fate] += 1
             self.done += 1
             self.body_bytes += size
-            self._is_cleaning = self._is_cleaning or len(self._old) >= KEPT_MOST
-            if self._is_cleaning:
+            self.is_removing = self.is_removing or len(self._old) >= KEPT_MOST
+            if self.is_removing:
                 yield from self._clean()
         yield from self._clean()
 
     def _clean(self) -> Script:
         """All connections do this together until nothing is left."""
+        self.is_removing = bool(self._old)
         while self._old:
             yield from self._delete(self._old.pop())
-        self._is_cleaning = False
+        self.is_removing = False
 
     def _send_whole(self, chance: random.Random, start: int, size: int) -> Steps:
         path = yield from self._create(size)

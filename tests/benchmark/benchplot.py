@@ -51,14 +51,18 @@ def write_plot(results: Results, path: Path) -> None:
         plt.close(figure)
 
 
-def write_memory_plot(minutes: list[float], mebibytes: list[float], title: str, path: Path) -> None:
-    """The memory of a server over a soak. Raises ImportError if matplotlib is not there."""
+def write_memory_plot(
+    minutes: list[float], mebibytes: list[float], removing: list[bool], title: str, path: Path
+) -> None:
+    """The memory of a server over a soak, shaded while uploads are deleted. Raises ImportError without matplotlib."""
     with _drawing() as plt:
         figure, axes = plt.subplots(figsize=(7.2, 2.6))
         axes.plot(minutes, mebibytes, color=LOOKS["tusd-py"][0], linewidth=1.4)
-        axes.set_ylim(0, max(mebibytes) * 1.2)
+        highest = max(mebibytes) * 1.2
+        axes.fill_between(minutes, highest, where=removing, color=GRID, alpha=0.25, linewidth=0)
+        axes.set_ylim(0, highest)
         axes.set_xlim(0, max(minutes))
-        axes.set_xlabel("minutes")
+        axes.set_xlabel("minutes (shaded: uploads are deleted)")
         axes.set_ylabel("MiB (PSS)")
         axes.set_title(title, fontsize=9)
         axes.grid(color=GRID, alpha=0.25, linewidth=0.6)

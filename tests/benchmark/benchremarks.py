@@ -26,7 +26,8 @@ def remarks(results: Results) -> str:
             _disturbed(good, "creating a file was slow", SLOW_CREATE_MICROSECONDS, _create, "{:.0f} us of CPU"),
         ]
     took = sum(row["seconds"] for row in good)
-    return "\n".join(["", f"{spell(took)} were measured.", *(line for line in lines if line)])
+    measured = f"{spell(took)} of it were measured; the rest is preparing, warming up and comparing."
+    return "\n".join(["", measured, *(line for line in lines if line)])
 
 
 def _name(row: dict[str, Any]) -> str:

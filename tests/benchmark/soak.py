@@ -144,11 +144,11 @@ def _crowd(arguments: argparse.Namespace, server: Server) -> dict[str, Any]:
 
 
 class _SoakSampler(threading.Thread):
-    """Each second: seconds, MiB, uploads done, open files. Says once in a while how far it is."""
+    """Each second: seconds, MiB, uploads done, open files, whether uploads are being deleted. Says how far it is."""
 
     def __init__(self, pid: int, life: Life, count: int) -> None:
         super().__init__(daemon=True)
-        self.samples: list[tuple[float, float, int, int]] = []
+        self.samples: list[tuple[float, float, int, int, bool]] = []
         self._pid, self._life, self._count = pid, life, count
         self._stopping = threading.Event()
 
@@ -157,7 +157,7 @@ class _SoakSampler(threading.Thread):
         while not self._stopping.wait(SAMPLE_SECONDS):
             at, done = time.monotonic() - begin, self._life.done
             pss = memory_bytes(self._pid)[0] / MIB
-            self.samples.append((round(at, 2), round(pss, 2), done, open_files(self._pid)))
+            self.samples.append((round(at, 2), round(pss, 2), done, open_files(self._pid), self._life.is_removing))
             if time.monotonic() - said > 10 and done:
                 said = time.monotonic()
                 left = spell(at / done * (self._count - done))
@@ -203,15 +203,15 @@ def _soak(arguments: argparse.Namespace, server: Server) -> dict[str, Any]:
     }
 
 
-def _judge_memory(samples: list[tuple[float, float, int, int]]) -> dict[str, Any]:
+def _judge_memory(samples: list[tuple[float, float, int, int, bool]]) -> dict[str, Any]:
     """The slope after the warm-up: over the run it must stay below what allocators breathe."""
     last = samples[-1][2] if samples else 0
     # The samples after the last upload say what is given back, not what is needed.
     steady = [each for each in samples if WARM_UP_SHARE * last <= each[2] < last]
     if len(steady) < 10:
         return {"verdict": "too short to judge"}
-    sizes = [mebibytes for _, mebibytes, _, _ in steady]
-    slope = linear_regression([done for _, _, done, _ in steady], sizes).slope
+    sizes = [each[1] for each in steady]
+    slope = linear_regression([each[2] for each in steady], sizes).slope
     growth = slope * (steady[-1][2] - steady[0][2])
     allowed = max(ALLOWED_GROWTH_MIB, ALLOWED_GROWTH_SHARE * median(sizes))
     is_steady = growth <= allowed
@@ -234,9 +234,8 @@ def _report(arguments: argparse.Namespace, result: dict[str, Any], folder: Path)
     if samples:
         title = f"{result['uploads']:,} uploads with {result['peer']}, {result['workers']} workers"
         try:
-            write_memory_plot(
-                [each[0] / 60 for each in samples], [each[1] for each in samples], title, folder / "soak.svg"
-            )
+            minutes, mebibytes = [each[0] / 60 for each in samples], [each[1] for each in samples]
+            write_memory_plot(minutes, mebibytes, [each[4] for each in samples], title, folder / "soak.svg")
         except ImportError:
             _say("no plot: pip install 'tusd-py[benchmark]' for it")
     print(f"{'good' if result['is_good'] else 'NOT GOOD'}; written to {folder / arguments.what}.json")
