@@ -105,10 +105,11 @@ def _our_version(choices: Choices) -> str:
     version = _run(choices.python, "-P", "-m", "tusd_py", "--version").rpartition(" ")[2]
     where = _run(choices.python, "-P", "-c", "import tusd_py; print(tusd_py.__path__[0])")
     try:
-        commit = _run("git", "-C", where, "describe", "--always", "--dirty")
+        commit = _run("git", "-C", where, "describe", "--always")
+        is_changed = _run("git", "-C", where, "status", "--porcelain", ".")  # results beside it do not count
     except Unavailable:
         return version
-    return f"{version} ({commit})"
+    return f"{version} ({commit}{'-dirty' if is_changed else ''})"
 
 
 def _uvicorn(python: str, app: str, choices: Choices, *flags: str) -> tuple[str, ...]:
