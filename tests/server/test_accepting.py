@@ -49,6 +49,17 @@ def test_those_that_shake_hands_are_connections_too(
         assert read_answer(third)[0] == 200
 
 
+def test_without_tls_one_too_many_is_told_so(start: Start) -> None:
+    server = start(Recorder(), bounds=Bounds(max_connections=1))
+    with server.connect(), socket.create_server(("127.0.0.1", 0)) as listener:
+        server.connection()
+        listener.setblocking(False)
+        with socket.create_connection(listener.getsockname(), timeout=PATIENCE_SECONDS) as stray:
+            server.in_loop(lambda: server._server._acceptor.take(listener))
+            assert read_answer(stray)[0] == 503
+            assert stray.recv(1) == b""
+
+
 class Scarce(socket.socket):
     """A listener for whose first connection there is no descriptor."""
 

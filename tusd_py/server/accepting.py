@@ -66,13 +66,13 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return count
             connection.setblocking(False)
-            if self._admission.takes_one_more_than(len(self._coming)):
-                task = asyncio.get_running_loop().create_task(self._adopt(connection))
-                self._coming.add(task)
-                task.add_done_callback(self._coming.discard)
-            else:
+            if self._tls is not None and not self._admission.takes_one_more_than(len(self._coming)):
                 self._admission.turn_away(address[0] if address else None)
                 connection.close()  # a word would need a handshake
+                continue
+            task = asyncio.get_running_loop().create_task(self._adopt(connection))
+            self._coming.add(task)
+            task.add_done_callback(self._coming.discard)
         return _MOST_AT_ONCE
 
     def _heed(self, listener: socket.socket) -> None:
