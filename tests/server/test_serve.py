@@ -162,7 +162,7 @@ def test_request_that_does_not_end_is_cancelled(launch: Callable[..., Program]) 
         code, out, err, seconds = program.end(signal.SIGTERM)
         assert read_to_end(connection) == b""
     assert (code, out) == (0, "stopping\ncancelled\nlifespan ended\n")
-    assert "RequestsCancelled count=1 " in err
+    assert err == 'RequestsCancelled count=1 reason="they did not end in time"\n'
     assert 0.3 <= seconds < 1.5
 
 
