@@ -308,6 +308,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def tls(certificates: Path) -> dict[str, str]:
+    """Options of a server that speaks TLS; `connect_tls` believes it."""
+    return {"tls_certificate": str(certificates / "a.crt"), "tls_key": str(certificates / "a.key")}
+
+
 @pytest.fixture(params=["messages", "lane"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The test runs twice: applications read bodies by ASGI messages, and by the lane."""

@@ -17,19 +17,14 @@ from tusd_py.server.bounds import Bounds
 GET = b"GET /files/x HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
-@pytest.fixture
-def tls(certificates: Path) -> dict[str, Any]:
-    return {"tls_certificate": str(certificates / "a.crt"), "tls_key": str(certificates / "a.key")}
-
-
-def test_a_handshake_takes_no_longer_than_a_head(start: Start, tls: dict[str, Any]) -> None:
+def test_a_handshake_takes_no_longer_than_a_head(start: Start, tls: dict[str, str]) -> None:
     server = start(Recorder(), bounds=Bounds(head_seconds=0.2), **tls)
     assert server.ask(b"") == b""
     server.wait_until(lambda: not server._server._acceptor.is_awaiting)
 
 
 def test_those_that_shake_hands_are_connections_too(
-    start: Start, tls: dict[str, Any], certificates: Path, caplog: pytest.LogCaptureFixture
+    start: Start, tls: dict[str, str], certificates: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "tusd_py.server")
     server = start(Recorder(), bounds=Bounds(max_connections=2), **tls)
@@ -73,7 +68,7 @@ class Scarce(socket.socket):
 
 
 def test_without_descriptors_accepting_pauses_and_goes_on(
-    start: Start, tls: dict[str, Any], certificates: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, tls: dict[str, str], certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accepting, "_PAUSE_SECONDS", 0.05)
     server = start(Recorder(), **tls)

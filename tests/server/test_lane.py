@@ -65,11 +65,10 @@ class Filling:
 @pytest.mark.parametrize("is_secure", [False, True])
 @pytest.mark.parametrize("room", [1, 1000, 256 * 1024])
 def test_any_split_arrives_whole_and_the_connection_goes_on(
-    start: Start, certificates: Path, is_secure: bool, room: int
+    start: Start, tls: dict[str, str], certificates: Path, is_secure: bool, room: int
 ) -> None:
     app = Recorder(Filling(lambda seen: ByteSink(seen.body, room)))
-    tls = {"tls_certificate": str(certificates / "a.crt"), "tls_key": str(certificates / "a.key")} if is_secure else {}
-    server = start(app, **tls)
+    server = start(app, **(tls if is_secure else {}))
     chance = random.Random(room)
     with connect_tls(server.port, certificates) if is_secure else server.connect() as connection:
         for length in [1, 32 * 1024, 100_000, (1 << 20) + 1 if room > 1 else 70_000]:

@@ -325,10 +325,8 @@ def connect_until_refused(server: Running) -> None:
             assert said[:12] in (b"", b"HTTP/1.1 200", b"HTTP/1.1 503"), said
 
 
-def test_retiring_waits_for_those_that_shake_hands(start: Start, certificates: Path) -> None:
-    server = start(
-        Recorder(), tls_certificate=str(certificates / "a.crt"), tls_key=str(certificates / "a.key"), tls_mode="tls12"
-    )
+def test_retiring_waits_for_those_that_shake_hands(start: Start, tls: dict[str, str], certificates: Path) -> None:
+    server = start(Recorder(), **tls)
     context = ssl.create_default_context(cafile=str(certificates / "a.crt"))
     with server.connect() as connection:
         server.wait_until(lambda: server._server._acceptor.is_awaiting)
@@ -341,10 +339,8 @@ def test_retiring_waits_for_those_that_shake_hands(start: Start, certificates: P
     assert (server.thread.is_alive(), server.exit_code) == (False, 0)
 
 
-def test_stopping_waits_for_nobody_who_shakes_hands(start: Start, certificates: Path) -> None:
-    server = start(
-        Recorder(), tls_certificate=str(certificates / "a.crt"), tls_key=str(certificates / "a.key"), tls_mode="tls12"
-    )
+def test_stopping_waits_for_nobody_who_shakes_hands(start: Start, tls: dict[str, str]) -> None:
+    server = start(Recorder(), **tls)
     with server.connect() as connection:
         server.wait_until(lambda: server._server._acceptor.is_awaiting)
         began = time.monotonic()

@@ -197,7 +197,9 @@ def test_strong_mode_has_only_ephemeral_authenticated_ciphers(certificates: Path
 @pytest.mark.parametrize("cut", ["close_notify", "FIN", "RST"])
 @pytest.mark.parametrize("is_slow", [False, True])
 @pytest.mark.usefixtures("way")
-def test_tls_client_that_leaves_in_mid_body(start: Start, certificates: Path, cut: str, is_slow: bool) -> None:
+def test_tls_client_that_leaves_in_mid_body(
+    start: Start, tls: dict[str, str], certificates: Path, cut: str, is_slow: bool
+) -> None:
     """failures F10, also with received bytes that wait to be decrypted when the connection ends."""
     gate = asyncio.Event()
 
@@ -207,7 +209,7 @@ def test_tls_client_that_leaves_in_mid_body(start: Start, certificates: Path, cu
             await gate.wait()
 
     app = Recorder(wait)
-    server = start(app, tls_certificate=str(certificates / "a.crt"), tls_key=str(certificates / "a.key"))
+    server = start(app, **tls)
     body = os.urandom(200_000)
     connection = connect_tls(server.port, certificates)
     connection.sendall(b"POST /files HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n\r\n" + body)

@@ -20,7 +20,7 @@ from tusd_py.metrics.cells import Worker
 from tusd_py.metrics.folder import Snapshot
 
 _TUSDS_COUNTERS = frozenset(
-    family.name.encode() for family in FAMILIES if family.kind is Kind.COUNTER and not family.name.endswith("_total")
+    family.name for family in FAMILIES if family.kind is Kind.COUNTER and not family.name.endswith("_total")
 )
 
 
@@ -35,7 +35,7 @@ def expose(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
         content = encode(collector)
     if content_type.startswith("text/plain"):
         for name in _TUSDS_COUNTERS:  # prometheus-client would add _total to them
-            content = content.replace(b"# TYPE %b untyped\n" % name, b"# TYPE %b counter\n" % name)
+            content = content.replace(f"# TYPE {name} untyped\n".encode(), f"# TYPE {name} counter\n".encode())
     return content, content_type
 
 
@@ -61,7 +61,7 @@ class Exposition(Collector):
 def _metric(family: Family, values: list[float]) -> Metric:
     if family.kind is Kind.HISTOGRAM:
         return _histogram(family, values)
-    is_tusds_counter = family.name.encode() in _TUSDS_COUNTERS
+    is_tusds_counter = family.name in _TUSDS_COUNTERS
     metric: Metric
     if family.kind is Kind.COUNTER and not is_tusds_counter:
         metric = CounterMetricFamily(family.name, family.text, labels=family.labels)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from tusd_py.errors import TusError
 from tusd_py.logs import event
@@ -39,14 +39,7 @@ class Refusals:
 
     def request(self, error: TusError, client: str | None) -> None:
         self._count(error)
-        event(
-            log,
-            "RequestRefused",
-            status=error.status,
-            code=error.code,
-            reason=error.message,
-            client=client or "unix",
-        )
+        _tell("RequestRefused", error, client, status=error.status)
 
     def connection(self, error: TusError, client: str | None) -> None:
         self._count(error)
@@ -55,15 +48,7 @@ class Refusals:
         if now - self._told_at < _QUIET_SECONDS:
             return
         count, self._untold, self._told_at = self._untold, 0, now
-        event(
-            log,
-            "ConnectionsRefused",
-            level=logging.WARNING,
-            count=count,
-            code=error.code,
-            reason=error.message,
-            client=client or "unix",
-        )
+        _tell("ConnectionsRefused", error, client, level=logging.WARNING, count=count)
 
     def silence(self, seconds: float, client: str | None) -> None:
         """A connection that sent nothing at all: it is closed without an answer, as there is no request."""
@@ -72,3 +57,7 @@ class Refusals:
     def _count(self, error: TusError) -> None:
         if self._counter is not None:
             self._counter.refused(error.status, error.code)
+
+
+def _tell(name: str, error: TusError, client: str | None, *, level: int = logging.INFO, **first: Any) -> None:
+    event(log, name, level=level, **first, code=error.code, reason=error.message, client=client or "unix")

@@ -299,12 +299,10 @@ class Server(uvicorn.Server):
     async def _stop_accepting(self) -> None:
         """Afterwards every connection is known to `server_state`, or to the acceptor."""
         self._acceptor.stop()
-        if self.servers:
-            for server in self.servers:
-                for listener in server.sockets:
-                    # asyncio forgets whom it has just accepted when the Server is closed; uvloop has no reader here.
-                    asyncio.get_running_loop().remove_reader(listener)
-            await _turn()
+        for listener in (each for server in self.servers for each in server.sockets):
+            # asyncio forgets whom it has just accepted when the Server is closed; uvloop has no reader here.
+            asyncio.get_running_loop().remove_reader(listener)
+        await _turn()
         for server in self.servers:
             server.close()
         self.servers.clear()

@@ -20,10 +20,6 @@ from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.locks")
 
-_UNLOCK_FAILED = "locked for other processes until this one ends"
-_REMOVED = "made again; leave it alone while a server runs"
-_LOST = "the lock file was removed and another process has the upload now"
-
 _FLOCK = struct.Struct("hhqqi0q")  # l_type, l_whence, l_start, l_len, l_pid of Linux
 _HAS_OFD = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLK")
 
@@ -78,7 +74,8 @@ class LockFile:
         try:
             _set(self._file, position, fcntl.F_UNLCK)
         except OSError as error:
-            event(log, "UnlockFailed", level=logging.ERROR, error=error, id=name, advice=_UNLOCK_FAILED)
+            advice = "locked for other processes until this one ends"
+            event(log, "UnlockFailed", level=logging.ERROR, error=error, id=name, advice=advice)
 
     def is_locked(self, name: str) -> bool:
         """Whether another process has `name`."""
@@ -90,12 +87,14 @@ class LockFile:
 
     def move(self) -> None:
         """Go on with a new file at the same path and take everything held here along."""
-        event(log, "LockFileRemoved", level=logging.WARNING, path=str(self._path), advice=_REMOVED)
+        advice = "made again; leave it alone while a server runs"
+        event(log, "LockFileRemoved", level=logging.WARNING, path=self._path, advice=advice)
         old = self._file
         self.open()
         for name, position in dict(self._held).items():
             if not _set(self._file, position, fcntl.F_WRLCK):
-                event(log, "LockLost", level=logging.ERROR, id=name, reason=_LOST)
+                reason = "the lock file was removed and another process has the upload now"
+                event(log, "LockLost", level=logging.ERROR, id=name, reason=reason)
                 del self._held[name]
         os.close(old)
 
