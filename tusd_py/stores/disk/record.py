@@ -1,17 +1,16 @@
-"""The content of `<id>.info`: tusd's JSON fields, and ours under "TusdPy". Pure: text to record and back.
+"""The content of `<id>.info`, in the form of `stores.fileinfo`. Pure: text to record and back.
 
 The offset is not simply a number in the record (promise 2): `Record.offset` derives it from what is stored.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
-from tusd_py.core.upload import Metadata, State, Upload, UploadId, parse_id
-
-_TO_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+from tusd_py.core.upload import State, Upload, UploadId
+from tusd_py.stores import fileinfo
+from tusd_py.stores.fileinfo import FileInfo
 
 _LONGEST_CACHED_BYTES = 4096
 """So that a cache of records stays small, whatever metadata clients send."""
@@ -62,68 +61,28 @@ class Record:
         return replace(self, upload=upload, boot=boot, is_unverified=False, is_foreign=False)
 
     def encode(self, directory: str) -> bytes:
-        upload = self.upload
-        data = {
-            "ID": upload.id,
-            "Size": upload.length or 0,
-            "SizeIsDeferred": upload.length is None,
-            "Offset": upload.offset,
-            "MetaData": dict(upload.metadata.values),
-            "IsPartial": upload.is_partial,
-            "IsFinal": upload.is_final,
-            "PartialUploads": list(upload.partials) or None,
-            "Storage": {
-                "Type": "filestore",
-                "Path": self.data_path or f"{directory}/{upload.id}",
-                "InfoPath": f"{directory}/{upload.id}.info",
-            },
-            "TusdPy": {
-                "Version": 1,
-                "State": upload.state,
-                "Metadata": upload.metadata.raw,
-                "Concat": upload.concat,
-                "CreatedAt": upload.created_at,
-                "ExpireAfterSeconds": upload.expire_after_seconds,
-                "Boot": self.boot,
-                "IsUnverified": self.is_unverified,
-                "FinishesBySize": self.finishes_by_size,
-            },
+        upload_id = self.upload.id
+        storage = {
+            "Type": "filestore",
+            "Path": self.data_path or f"{directory}/{upload_id}",
+            "InfoPath": f"{directory}/{upload_id}.info",
         }
-        return _TO_JSON.encode(data).encode("utf-8", "surrogateescape")
+        ours = {"Boot": self.boot, "IsUnverified": self.is_unverified, "FinishesBySize": self.finishes_by_size}
+        return fileinfo.encode(self.upload, storage, ours)
 
     @classmethod
     def decode(cls, text: bytes) -> Self:
         """Raises ValueError for what is not a record."""
+        info = fileinfo.decode(text)
+        data_path = _data_path(info)
+        if info.ours is None:
+            return cls(info.upload, data_path=data_path, is_foreign=True)
         try:
-            data = json.loads(text)
-            ours = data.get("TusdPy")
-            if ours is not None:
-                return cls._decode_ours(data, ours)
-            return cls(_foreign_upload(data), data_path=_data_path(data), is_foreign=True)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a record: {error!r}") from error
-
-    @classmethod
-    def _decode_ours(cls, data: dict[str, Any], ours: dict[str, Any]) -> Self:
-        upload = Upload(
-            id=_upload_id(data),
-            length=_length(data),
-            metadata=Metadata(ours["Metadata"], data["MetaData"]),
-            offset=int(data["Offset"]),
-            state=State(ours["State"]),
-            is_partial=bool(data["IsPartial"]),
-            concat=ours["Concat"],
-            partials=_partials(data),
-            created_at=float(ours["CreatedAt"]),
-            expire_after_seconds=ours["ExpireAfterSeconds"],
-        )
-        return cls(
-            upload,
-            ours["Boot"],
-            bool(ours["IsUnverified"]),
-            _data_path(data),
-            finishes_by_size=bool(ours.get("FinishesBySize")),
-        )
+            boot, is_unverified = info.ours["Boot"], bool(info.ours["IsUnverified"])
+        except KeyError as error:
+            raise ValueError(f"not a record of a file: {error!r}") from error
+        by_size = bool(info.ours.get("FinishesBySize"))
+        return cls(info.upload, boot, is_unverified, data_path, finishes_by_size=by_size)
 
 
 class RecordCache:
@@ -151,41 +110,7 @@ class RecordCache:
         self._young[record.upload.id] = (text, record)
 
 
-def _foreign_upload(data: dict[str, Any]) -> Upload:
-    """An upload that tusd recorded: it keeps no offset and no state, the file tells both."""
-    partials = _partials(data)
-    concat = None
-    if data.get("IsPartial"):
-        concat = "partial"
-    elif partials:
-        concat = "final;" + " ".join(partials)
-    return Upload(
-        id=_upload_id(data),
-        length=_length(data),
-        metadata=Metadata.of(data.get("MetaData") or {}),
-        state=State.ASSEMBLING if partials else State.RECEIVING,
-        is_partial=bool(data.get("IsPartial")),
-        concat=concat,
-        partials=partials,
-    )
-
-
-def _upload_id(data: dict[str, Any]) -> UploadId:
-    upload_id = parse_id(data["ID"])
-    if upload_id is None:
-        raise ValueError(f"not an upload id: {data['ID']!r}")
-    return upload_id
-
-
-def _length(data: dict[str, Any]) -> int | None:
-    return None if data.get("SizeIsDeferred") else int(data["Size"])
-
-
-def _partials(data: dict[str, Any]) -> tuple[UploadId, ...]:
-    return tuple(UploadId(partial) for partial in data.get("PartialUploads") or () if parse_id(partial))
-
-
-def _data_path(data: dict[str, Any]) -> str | None:
+def _data_path(info: FileInfo) -> str | None:
     """Only a place that is not the usual one matters: the directory may have moved since tusd wrote it down."""
-    path = (data.get("Storage") or {}).get("Path") or ""
-    return path if path and path.rpartition("/")[2] != data["ID"] else None
+    path = info.storage.get("Path") or ""
+    return path if path and path.rpartition("/")[2] != info.upload.id else None

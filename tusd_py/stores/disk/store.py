@@ -73,6 +73,9 @@ class DiskStore:
         """See whether uploads can be written now. Raises OSError. Blocking, for as long as the disk hangs."""
         self._disk.files.probe()
 
+    async def aclose(self) -> None:
+        self.close()
+
     def close(self) -> None:
         self._disk.pace.close()
         self._disk.files.marks.close()
@@ -86,7 +89,7 @@ class DiskStore:
         with self._disk.failures.translated():
             return await self._disk.pace.run(lambda: self._read(upload_id))
 
-    async def open(self, upload_id: UploadId) -> StoredFile:
+    async def open(self, upload_id: UploadId, expected_offset: int | None = None) -> StoredFile:
         disk = self._disk
         with disk.failures.translated():
             stored = await disk.pace.run(lambda: StoredFile.opened(disk, upload_id))
