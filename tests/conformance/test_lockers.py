@@ -7,8 +7,9 @@ requests come later. They may be the same; if they are two, they stand for two p
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -16,14 +17,16 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.lockers.redisserver import redis_server
 from tusd_py.core.body import Body, Sink, Wish
 from tusd_py.core.patience import Patience
-from tusd_py.core.ports import Locker
+from tusd_py.core.ports import Locker, ReleaseRequested
 from tusd_py.core.upload import UploadId
 from tusd_py.errors import RequestError, TusError
 from tusd_py.lockers import turns
 from tusd_py.lockers.file import FileLocker
 from tusd_py.lockers.memory import MemoryLocker
+from tusd_py.lockers.redis import RedisLocker
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +68,70 @@ async def _leaves_nothing(path: Path, *lockers: FileLocker) -> None:
     assert (path / "lock").stat().st_size == 0
 
 
-LOCKERS = {"memory": _memory, "file": _file, "file-two": _two_files, "file-two-uvloop": _two_files}
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@asynccontextmanager
+async def _redis(url: str, timeout_seconds: float) -> AsyncIterator[tuple[Locker, Locker]]:
+    async with RedisLocker(url, _prefix(), timeout_seconds) as locker:
+        yield locker, locker
+        await _redis_is_left_empty(locker)
+
+
+@asynccontextmanager
+async def _two_redis(url: str, timeout_seconds: float) -> AsyncIterator[tuple[Locker, Locker]]:
+    prefix = _prefix()
+    async with _Redis(url, prefix, timeout_seconds) as one, _Redis(url, prefix, timeout_seconds) as two:
+        one.other, two.other = two, one
+        yield one, two
+        await _redis_is_left_empty(one, two)
+
+
+class _Redis(RedisLocker):
+    """Who does not wait for the lock asks for it when Redis has heard what the other let go: nobody waits for that."""
+
+    other: _Redis
+
+    def hold(self, upload_id: UploadId, ask: ReleaseRequested, *, wish: Wish | None = Wish.WHEN_STALLED):
+        turn = super().hold(upload_id, ask, wish=wish)
+        return turn if wish is not None else self._hold_then(turn)
+
+    @asynccontextmanager
+    async def _hold_then(self, turn: turns.Turn) -> AsyncIterator[None]:
+        await self.other._fleet.connection.flush()
+        async with turn:
+            yield
+
+
+def _prefix() -> str:
+    return f"{secrets.token_hex(4)}:"
+
+
+async def _redis_is_left_empty(*lockers: RedisLocker) -> None:
+    for locker in lockers:
+        fleet = locker._fleet
+        await until(lambda fleet=fleet: not fleet.turns._locks)
+        assert not fleet.leases.held
+        assert not fleet.requests.follows
+        await until(lambda fleet=fleet: not fleet.requests.askers)
+    fleet = lockers[0]._fleet
+    keys = await fleet.connection.call("KEYS", f"{fleet.leases.prefix}lock:*")
+    assert keys == []
+
+
+LOCKERS = {
+    "memory": _memory,
+    "file": _file,
+    "file-two": _two_files,
+    "file-two-uvloop": _two_files,
+    "redis": _redis,
+    "redis-uvloop": _redis,
+    "redis-two": _two_redis,
+    "redis-two-uvloop": _two_redis,
+}
 
 
 @pytest.fixture(params=LOCKERS)
@@ -84,8 +150,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def made(kind: str, tmp_path: Path) -> Callable[..., object]:
-    return lambda timeout_seconds=5.0: LOCKERS[kind](tmp_path / "locks", timeout_seconds)
+def made(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., object]:
+    place = request.getfixturevalue("redis_url") if kind.startswith("redis") else tmp_path / "locks"
+    return lambda timeout_seconds=5.0: LOCKERS[kind](place, timeout_seconds)
 
 
 async def until(is_true: Callable[[], bool], seconds: float = 2.0) -> None:

@@ -1,17 +1,15 @@
 """Whose turn it is: in one process, who holds an upload, who waits for it, and what its holder is asked meanwhile.
 
-Every locker is built on this. What others than this process hold comes in through `Beyond`: it looks here like a lock
-with a holder of its own, who can be asked and whose turn ends some time. Nothing polls, a lock that is let go wakes
-the next in line and nobody else, and an upload that nobody holds leaves nothing behind.
+Every locker is built on this. What others than this process hold comes in through `beyond.Beyond`: it looks here like
+a lock with a holder of its own, who can be asked and whose turn ends some time. Nothing polls, a lock that is let go
+wakes the next in line and nobody else, and an upload that nobody holds leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
 
 import anyio
 
@@ -19,6 +17,7 @@ from tusd_py.core.body import Wish
 from tusd_py.core.ports import ReleaseRequested
 from tusd_py.core.upload import UploadId
 from tusd_py.errors import TusError, upload_locked
+from tusd_py.lockers.beyond import Beyond, Foreign, Right, Watcher
 from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.locks")
@@ -27,47 +26,13 @@ ANSWER_SECONDS = 1.0  # a holder asked IF_STALLED that is silent for longer coun
 SETTLE_SECONDS = 1.5  # for all holders that may follow upon each other while somebody asks
 
 
-class Watcher(Protocol):
-    """Somebody who cares about the present turn and does not wait for one. Nothing is called after `ended`."""
-
-    def answered(self, wish: Wish, is_letting_go: bool) -> None: ...
-    def ended(self) -> None: ...
-
-
-class Foreign(Protocol):
-    """The turn of a holder in another process, as far as it is known here."""
-
-    async def release_requested(self, wish: Wish) -> bool: ...
-
-    def close(self) -> None:
-        """Nobody here is interested any more."""
-        ...
-
-
-class Beyond(Protocol):
-    """The right that is shared with others than this process. Asked only for what nobody in this process holds."""
-
-    def claim(self, upload_id: UploadId) -> bool:
-        """Take the right if nobody has it. Raises BackendError."""
-        ...
-
-    def is_taken(self, upload_id: UploadId) -> bool:
-        """Whether somebody has it. Raises BackendError."""
-        ...
-
-    def follow(self, upload_id: UploadId, ended: Callable[[], None]) -> Foreign:
-        """The turn of whoever has it. `ended` is called once, later, when it is worth trying again."""
-        ...
-
-    def let_go(self, upload_id: UploadId) -> None:
-        """Give the right back. Never raises."""
-        ...
-
-
 class Turn:
-    """One request for a lock, from waiting in line to letting go. What `Locker.hold` returns; good for one use."""
+    """One request for a lock, from waiting in line to letting go. What `Locker.hold` returns; good for one use.
 
-    __slots__ = ("_turns", "error", "is_mine", "news", "release_requested", "upload_id", "wish")
+    `fence` is greater than that of every holder before; None: this locker gives none. `is_lost`: another may have it.
+    """
+
+    __slots__ = ("_turns", "error", "fence", "is_lost", "is_mine", "news", "release_requested", "upload_id", "wish")
 
     news: anyio.Event  # made when there is something to wait for
 
@@ -79,7 +44,9 @@ class Turn:
         self.release_requested = release_requested
         self.wish = wish
         self.is_mine = False
-        self.error: TusError | None = None
+        self.is_lost = False
+        self.fence: int | None = None
+        self.error: BaseException | None = None
 
     async def __aenter__(self) -> None:
         if not self._turns.take(self):
@@ -94,7 +61,7 @@ class Turn:
         self.is_mine = True
         self.news.set()
 
-    def refuse(self, error: TusError) -> None:
+    def refuse(self, error: BaseException) -> None:
         self.error = error
         self.news.set()
 
@@ -109,14 +76,18 @@ class Turns:
 
     def take(self, turn: Turn) -> bool:
         """True: `turn` has the lock. False: it is in line."""
-        lock = self._locks.get(turn.upload_id)
+        upload_id = turn.upload_id
+        lock = self._locks.get(upload_id)
         if lock is None:
-            if self._beyond is None or self._beyond.claim(turn.upload_id):
-                self._locks[turn.upload_id] = _Lock(turn.release_requested)
+            right = self._beyond is None or self._beyond.claim(upload_id)
+            if right is True:
+                self._locks[upload_id] = _Lock(turn)
                 return True
-            if turn.wish is not None:
-                lock = self._follow(turn.upload_id, _Lock(turn.release_requested))
-        if lock is None or turn.wish is None:
+            if right is False and turn.wish is None:
+                raise upload_locked()
+            lock = self._locks[upload_id] = _Lock()
+            self._go_on(upload_id, lock, right)
+        elif turn.wish is None and lock.claim is None:
             raise upload_locked()
         turn.news = anyio.Event()
         lock.join(turn, turn.wish)
@@ -126,6 +97,8 @@ class Turns:
         """Stay in line until `turn` has the lock, or raise and leave nothing behind."""
         lock = self._locks[turn.upload_id]
         try:
+            if lock.claim is not None:  # does not count as waiting: there may be nobody to wait for
+                await asyncio.wait([lock.claim])
             with anyio.move_on_after(self._timeout_seconds):
                 await turn.news.wait()
         except BaseException:
@@ -133,11 +106,12 @@ class Turns:
                 self.end(turn.upload_id)
             raise
         finally:
-            if not turn.is_mine and turn.wish is not None:
-                lock.leave(turn, turn.wish)
+            if not turn.is_mine:
+                lock.leave(turn)
                 self._forget(turn.upload_id, lock)
         if not turn.is_mine:
-            raise turn.error or upload_locked()
+            # Those who waited for one claim share its error.
+            raise turn.error.with_traceback(None) if turn.error else upload_locked()
 
     def end(self, upload_id: UploadId) -> None:
         """The present holder is gone; the next in line goes on, then those hear of it who watched."""
@@ -155,23 +129,24 @@ class Turns:
         A holder that says it lets go gets a second more to do so. If another one was waiting for that, it is asked
         too, since it will move the offset as well.
         """
-        if not self._is_taken(upload_id):
+        if not await self._is_taken(upload_id):
             return False
         with anyio.move_on_after(SETTLE_SECONDS):
-            while await self._is_over(upload_id):
+            while await self._is_over(upload_id) and await self._is_taken(upload_id):
                 pass
-        return self._is_taken(upload_id)
+        return await self._is_taken(upload_id)
 
-    def _is_taken(self, upload_id: UploadId) -> bool:
-        return upload_id in self._locks or (self._beyond is not None and self._beyond.is_taken(upload_id))
+    async def _is_taken(self, upload_id: UploadId) -> bool:
+        return upload_id in self._locks or (self._beyond is not None and await self._beyond.is_taken(upload_id))
 
     async def _is_over(self, upload_id: UploadId) -> bool:
-        """Ask the present holder; True if there was one whose turn has ended by now."""
+        """Ask the holder that there was a moment ago; True if its turn has ended by now."""
         lock = self._locks.get(upload_id)
         if lock is None:
-            if self._beyond is None or not self._beyond.is_taken(upload_id):
-                return False
-            lock = self._follow(upload_id, _Lock(_nobody))
+            if self._beyond is None:
+                return True
+            lock = self._locks[upload_id] = _Lock()
+            self._follow(upload_id, lock)
         settler = _Settler()
         lock.watch(settler)
         lock.question(Wish.IF_STALLED, settler)
@@ -200,29 +175,65 @@ class Turns:
     def unwatch(self, upload_id: UploadId, watcher: Watcher) -> None:
         self._locks[upload_id].unwatch(watcher)
 
+    def lose(self, upload_id: UploadId) -> None:
+        """What this process holds may be another's by now: its holder is to end as soon as it can."""
+        lock = self._locks.get(upload_id)
+        if lock is not None and lock.holder is not None:
+            lock.holder.is_lost = True
+            lock.ask(Wish.NOW)
+
     # Handing over.
 
     def _hand_over(self, upload_id: UploadId, lock: _Lock) -> None:
         while not lock.is_ignored():
             try:
-                if lock.foreign is not None and self._beyond is not None and not self._beyond.claim(upload_id):
-                    self._follow(upload_id, lock)
-                    lock.ask_again()
-                    return
+                right = self._right(upload_id, lock)
             except TusError as error:
                 lock.next_in_line().refuse(error)
                 continue
-            turn = lock.next_in_line()
-            lock.foreign = None
-            lock.release_requested = turn.release_requested
-            turn.grant()
-            lock.ask_again()
+            self._go_on(upload_id, lock, right)
             return
         del self._locks[upload_id]
         if lock.foreign is None and self._beyond is not None:
             self._beyond.let_go(upload_id)
 
-    def _follow(self, upload_id: UploadId, lock: _Lock) -> _Lock:
+    def _right(self, upload_id: UploadId, lock: _Lock) -> Right:
+        if self._beyond is None:
+            return True
+        return self._beyond.keep(upload_id) if lock.foreign is None else self._beyond.claim(upload_id)
+
+    def _go_on(self, upload_id: UploadId, lock: _Lock, right: Right) -> None:
+        """With the next in line, with another process's turn, or with neither until that is decided."""
+        if right is True:
+            lock.grant_next(None)
+        elif right is False:
+            self._follow(upload_id, lock)
+        else:
+            lock.holder, lock.foreign, lock.claim = None, None, right
+            right.add_done_callback(lambda claim: self._decided(upload_id, lock, claim))
+
+    def _decided(self, upload_id: UploadId, lock: _Lock, claim: asyncio.Future[int | None]) -> None:
+        """Everybody who came meanwhile is in line, whether they would wait for a holder or not."""
+        lock.claim = None
+        error = claim.exception()
+        if error is not None:
+            lock.refuse_all(error)
+        fence = None if error else claim.result()
+        if fence is not None and lock.has_line():
+            lock.grant_next(fence)
+            return
+        watchers = lock.end_turn()
+        lock.refuse(None, upload_locked())
+        if fence is None and lock.has_line():
+            self._follow(upload_id, lock)
+        else:
+            del self._locks[upload_id]
+            if fence is not None and self._beyond is not None:
+                self._beyond.let_go(upload_id)
+        for watcher in watchers:
+            watcher.ended()
+
+    def _follow(self, upload_id: UploadId, lock: _Lock) -> None:
         """Let `lock` stand for the turn of another process."""
         assert self._beyond is not None  # noqa: S101  (who is asked for, exists)
 
@@ -230,10 +241,7 @@ class Turns:
             if self._locks.get(upload_id) is lock:
                 self.end(upload_id)
 
-        lock.foreign = self._beyond.follow(upload_id, ended)
-        lock.release_requested = lock.foreign.release_requested
-        self._locks[upload_id] = lock
-        return lock
+        lock.follow(self._beyond.follow(upload_id, ended))
 
     def _forget(self, upload_id: UploadId, lock: _Lock) -> None:
         """Stop following another process's turn that nobody here is interested in."""
@@ -246,12 +254,14 @@ class _Lock:
     """One held upload: its holder's ear, who waits and who watches. There is one question of each wish at a time,
     shared by all who have it, and it is asked as long as one of them is there."""
 
-    __slots__ = ("_line", "_questions", "_tasks", "_watchers", "foreign", "release_requested")
+    __slots__ = ("_line", "_questions", "_tasks", "_watchers", "claim", "foreign", "holder")
 
-    def __init__(self, release_requested: ReleaseRequested) -> None:
-        self.release_requested = release_requested
+    def __init__(self, holder: Turn | None = None) -> None:
+        # One of these at a time: who is here, who is elsewhere, or what decides it.
+        self.holder = holder
         self.foreign: Foreign | None = None
-        self._line: dict[Wish, dict[Turn, None]] = {}
+        self.claim: asyncio.Future[int | None] | None = None
+        self._line: dict[Wish | None, dict[Turn, None]] = {}
         self._watchers: dict[Watcher, None] = {}
         self._questions: dict[Wish, dict[Watcher, None]] = {}
         self._tasks: dict[Wish, asyncio.Task[None]] = {}
@@ -259,29 +269,57 @@ class _Lock:
     def is_ignored(self) -> bool:
         return not self._watchers and not any(self._line.values())
 
+    def has_line(self) -> bool:
+        return any(self._line.values())
+
     def next_in_line(self) -> Turn:
         """Taken out of the line: first come, first served, but those who want it NOW before all others."""
-        wish, line = next((wish, line) for wish in Wish if (line := self._line.get(wish)))
+        wish, line = next((wish, line) for wish in (*Wish, None) if (line := self._line.get(wish)))
         turn = next(iter(line))
-        self.leave(turn, wish)
+        self._leave(turn, wish)
         return turn
 
-    def join(self, turn: Turn, wish: Wish) -> None:
-        self._line.setdefault(wish, {})[turn] = None
-        self._ask(wish)
+    def grant_next(self, fence: int | None) -> None:
+        turn = self.next_in_line()
+        turn.fence = fence
+        self.holder, self.foreign = turn, None
+        turn.grant()
+        self.refuse(None, upload_locked())
+        self._ask_again()
 
-    def leave(self, turn: Turn, wish: Wish) -> None:
+    def follow(self, foreign: Foreign) -> None:
+        self.holder, self.foreign = None, foreign
+        self._ask_again()
+
+    def refuse(self, wish: Wish | None, error: BaseException) -> None:
+        for turn in self._line.pop(wish, {}):
+            turn.refuse(error)
+
+    def refuse_all(self, error: BaseException) -> None:
+        for wish in list(self._line):
+            self.refuse(wish, error)
+
+    def join(self, turn: Turn, wish: Wish | None) -> None:
+        self._line.setdefault(wish, {})[turn] = None
+        if wish is not None:
+            self.ask(wish)
+
+    def leave(self, turn: Turn) -> None:
+        self._leave(turn, turn.wish)
+
+    def _leave(self, turn: Turn, wish: Wish | None) -> None:
         line = self._line.get(wish, {})
         if turn in line:
             del line[turn]
-            self._hush(wish)
+            if wish is not None:
+                self._hush(wish)
 
     def watch(self, watcher: Watcher) -> None:
         self._watchers[watcher] = None
 
     def question(self, wish: Wish, watcher: Watcher) -> None:
         self._questions.setdefault(wish, {})[watcher] = None
-        self._ask(wish)
+        self.ask(wish)
 
     def unwatch(self, watcher: Watcher) -> None:
         self._watchers.pop(watcher, None)
@@ -300,25 +338,30 @@ class _Lock:
         self._watchers.clear()
         return watchers
 
-    def ask_again(self) -> None:
-        """There is a new holder: ask it what those in line want of it."""
-        for wish, line in self._line.items():
-            if line:
-                self._ask(wish)
+    def _ask_again(self) -> None:
+        """There is a new holder: ask it what those in line want of it, and those who came before it was known."""
+        for wish in Wish:
+            if self._line.get(wish) or self._questions.get(wish):
+                self.ask(wish)
 
-    def _ask(self, wish: Wish) -> None:
-        if wish not in self._tasks:
+    def ask(self, wish: Wish) -> None:
+        if wish not in self._tasks and self.claim is None:
             self._tasks[wish] = asyncio.get_running_loop().create_task(self._put(wish))
 
     def _hush(self, wish: Wish) -> None:
         if wish in self._tasks and not self._line.get(wish) and not self._questions.get(wish):
             self._tasks.pop(wish).cancel()
 
+    def _release_requested(self) -> ReleaseRequested:
+        if self.foreign is not None:
+            return self.foreign.release_requested
+        return _nobody if self.holder is None else self.holder.release_requested
+
     async def _put(self, wish: Wish) -> None:
         is_letting_go = False
         try:
             with anyio.move_on_after(ANSWER_SECONDS if wish is Wish.IF_STALLED else None):
-                is_letting_go = await self.release_requested(wish)
+                is_letting_go = await self._release_requested()(wish)
         except Exception as error:
             event(log, "ReleaseRequestFailed", level=logging.ERROR, error=error, wish=wish.value)
         if self._tasks.get(wish) is not asyncio.current_task():
@@ -327,8 +370,7 @@ class _Lock:
         for watcher in self._questions.pop(wish, {}):
             watcher.answered(wish, is_letting_go)
         if wish is Wish.IF_STALLED and not is_letting_go:
-            for turn in self._line.pop(wish, {}):
-                turn.refuse(upload_locked())
+            self.refuse(wish, upload_locked())
 
 
 class _Settler:

@@ -128,7 +128,13 @@ class _Machine:
         except OSError as error:
             raise self._failure(error) from error
 
-    def is_taken(self, upload_id: UploadId) -> bool:
+    def keep(self, _upload_id: UploadId) -> bool:
+        return True
+
+    async def is_taken(self, upload_id: UploadId) -> bool:
+        return self._is_taken(upload_id)
+
+    def _is_taken(self, upload_id: UploadId) -> bool:
         try:
             self._be_open()
             if self._file.is_removed():
@@ -139,7 +145,7 @@ class _Machine:
 
     def follow(self, upload_id: UploadId, ended: Callable[[], None]) -> Link:
         assert self._peers is not None  # noqa: S101  (opened by the claim that found it taken)
-        return self._peers.follow(upload_id, lambda: self.is_taken(upload_id), ended)
+        return self._peers.follow(upload_id, lambda: self._is_taken(upload_id), ended)
 
     def let_go(self, upload_id: UploadId) -> None:
         self._file.unlock(upload_id)

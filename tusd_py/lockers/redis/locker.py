@@ -1,0 +1,112 @@
+"""The Redis locker: `core.ports.Locker` over one Redis, put together from the modules beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from tusd_py.core.body import Wish
+from tusd_py.core.ports import ReleaseRequested
+from tusd_py.core.upload import UploadId
+from tusd_py.errors import BackendError, ConfigError
+from tusd_py.lockers.redis.address import parse
+from tusd_py.lockers.redis.connection import COMMAND_SECONDS, Connection
+from tusd_py.lockers.redis.lease import Leases
+from tusd_py.lockers.redis.requests import Follow, Requests
+from tusd_py.lockers.turns import Turn, Turns
+
+_START_KEY_MS = 1000
+
+
+class RedisLocker:
+    """A `core.ports.Locker` for all processes that share the Redis at `url` and `prefix`; for one event loop.
+
+    Opened by `start`, or by the first use; `aclose` when nothing is held any more. The holder finds its fence in
+    `Turn.fence`; one that lost the lease is asked to let go NOW, and `Turn.is_lost` says so.
+    """
+
+    def __init__(
+        self, url: str, prefix: str = "tusd-py:", timeout_seconds: float = 20.0, lease_seconds: float = 10.0
+    ) -> None:
+        if not prefix or any(sign in prefix for sign in "{} "):
+            raise ConfigError(f"the Redis prefix {prefix!r} is wrong: it needs a sign, and none of '{{', '}}' and ' '")
+        if lease_seconds < 1:
+            raise ConfigError(f"the lease of {lease_seconds:g} s is too short: at least 1 s")
+        self._fleet = _Fleet(Connection(parse(url)), prefix, timeout_seconds, lease_seconds)
+
+    async def start(self) -> None:
+        """Be reachable for the other processes. Raises BackendError when Redis cannot be used."""
+        try:
+            await self._fleet.start()
+        except BackendError:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Let go of everything that is held, and tell those who wait."""
+        await self._fleet.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def hold(
+        self, upload_id: UploadId, release_requested: ReleaseRequested, *, wish: Wish | None = Wish.WHEN_STALLED
+    ) -> Turn:
+        return Turn(self._fleet.turns, upload_id, release_requested, wish)
+
+    async def settle(self, upload_id: UploadId) -> bool:
+        return await self._fleet.turns.settle(upload_id)
+
+
+class _Fleet:
+    """All processes that share the prefix, seen from this one: a `turns.Beyond`."""
+
+    def __init__(self, connection: Connection, prefix: str, timeout_seconds: float, lease_seconds: float) -> None:
+        self.turns = Turns(timeout_seconds, self)
+        self.connection = connection
+        self.leases = Leases(connection, prefix, lease_seconds, self.turns.lose)
+        self.requests = Requests(connection, self.leases, self.turns)
+
+    async def start(self) -> None:
+        self.requests.open()
+        key = f"{self.leases.prefix}start:{self.leases.process}"
+        await self.connection.call("SET", key, 1, "PX", _START_KEY_MS)  # can be reached, and written to
+        try:
+            async with asyncio.timeout(2 * COMMAND_SECONDS):
+                await self.requests.is_listening.wait()
+        except TimeoutError as error:
+            raise self.connection.failure(error) from error
+
+    async def aclose(self) -> None:
+        await self.connection.flush()  # what was claimed until now is known
+        self.leases.close()
+        await self.requests.aclose()
+        await self.connection.aclose()
+
+    # turns.Beyond
+
+    def claim(self, upload_id: UploadId) -> asyncio.Future[int | None]:
+        self.requests.open()  # whoever has a lock can be asked for it
+        return self.leases.claim(upload_id)
+
+    def keep(self, upload_id: UploadId) -> asyncio.Future[int | None]:
+        return self.leases.claim(upload_id)  # each holder has a fence of its own
+
+    async def is_taken(self, upload_id: UploadId) -> bool:
+        holder = await self.connection.call("GET", self.leases.lock_key(upload_id))
+        return holder is not None and not self.leases.is_ours(holder)
+
+    def follow(self, upload_id: UploadId, ended: Callable[[], None]) -> Follow:
+        self.requests.open()
+        return Follow(self.requests, upload_id, ended)
+
+    def let_go(self, upload_id: UploadId) -> None:
+        self.leases.let_go(upload_id)
