@@ -79,10 +79,10 @@ def test_help_works_when_the_settings_do_not(capsys, monkeypatch):
     ("argv", "says"),
     [
         (["--port", "x"], "flag --port: 'x' is wrong; allowed: a whole number from 0 to 65535"),
-        (["-s3-bucket", "b"], "-s3-bucket is a flag of tusd that this version does not have"),
+        (["-gcs-bucket", "b"], "-gcs-bucket is a flag of tusd that this version does not have"),
         (["confg"], "unknown command 'confg'; did you mean config?"),
         (["help"], "unknown command 'help'; did you mean --help?"),
-        (["upload"], "unknown command 'upload'; the only command is config; see tusd-py --help"),
+        (["upload"], "unknown command 'upload'; the commands are check and config; see tusd-py --help"),
         (["--verbose", "false"], "unexpected word 'false'; after a flag with true|false it needs a ="),
         (["config", "--base-path", "x\ny"], "flag --base-path: 'x\\ny' is wrong"),
     ],
@@ -156,11 +156,16 @@ def test_config_may_be_saved_and_given_back(tmp_path):
         "--show-startup-logs=false", "--least-rate=1KiB", "--header-timeout=5s", "--keep-alive-timeout=6s",
         "--write-timeout=7s", "--answer-timeout=8s", "--max-connections=9", "--max-connections-per-address=3",
         "--max-requests=10", "--max-unwanted-body=11", "--log-format=json", "--expose-metrics=false",
-        "--metrics-path=/m", "--metrics-port=9", "--tracing",
+        "--metrics-path=/m", "--metrics-port=9", "--tracing", "--s3-bucket=b", "--s3-object-prefix=a b/",
+        "--s3-endpoint=https://[::1]:9000", "--s3-part-size=7MiB", "--s3-min-part-size=6MiB",
+        "--s3-concurrent-part-uploads=11", "--s3-max-buffered-parts=12", "--s3-memory=1GiB", "--s3-temporary-dir=/tmp",
+        "--s3-transfer-acceleration", "--s3-disable-content-hashes", "--s3-disable-ssl", "--s3-log-api-calls",
+        "--redis-prefix=p", "--redis-lease=2s",
     ]  # fmt: skip
-    assert len(flags) == len(SETTINGS), "give every setting a value here that is not its default"
+    shown = {name: setting for name, setting in SETTINGS.items() if not setting.is_secret}
+    assert len(flags) == len(shown), "give every setting a value here that is not its default"
     wanted = load(flags, {}).config
-    for name, setting in SETTINGS.items():
+    for name, setting in shown.items():
         assert getattr(wanted, name) != setting.default
     first = command("config", *flags)
     assert (first.returncode, first.stderr) == (0, "")
@@ -170,6 +175,19 @@ def test_config_may_be_saved_and_given_back(tmp_path):
     second = command("--config", "x.toml", "config", cwd=tmp_path)
     assert tomllib.loads(second.stdout) == tomllib.loads(first.stdout)
     assert second.stdout.count("  # file x.toml\n") == len(SETTINGS)
+
+
+def test_secrets_are_shown_nowhere(capsys, monkeypatch):
+    monkeypatch.setenv("TUSD_PY_REDIS_URL", "redis://:hush@localhost")
+    assert main(["config"]) == 0
+    out = capsys.readouterr().out
+    assert "hush" not in out
+    assert "# redis-url is set, and not shown" in out
+    assert "  # environment TUSD_PY_REDIS_URL\n" in out
+    assert "hush" not in repr(load([], {"TUSD_PY_REDIS_URL": "redis://:hush@localhost"}))
+    monkeypatch.setenv("TUSD_PY_REDIS_URL", "redis://:hush\n@localhost")
+    assert main(["config"]) == 2
+    assert "hush" not in capsys.readouterr().err
 
 
 def test_config_does_not_load_a_server():

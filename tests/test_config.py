@@ -39,7 +39,10 @@ TUSD_DEFAULTS = {
     "cors-max-age": "86400", "cors-expose-headers": "", "upload-dir": "./data", "dir-perms": "775",
     "file-perms": "664", "verbose": "true", "show-startup-logs": "true", "network-timeout": "1m",
     "shutdown-timeout": "10s", "acquire-lock-timeout": "20s", "log-format": "text", "expose-metrics": "true",
-    "metrics-path": "/metrics",
+    "metrics-path": "/metrics", "s3-bucket": "", "s3-object-prefix": "", "s3-endpoint": "", "s3-part-size": "50MiB",
+    "s3-min-part-size": "5MiB", "s3-max-buffered-parts": "20", "s3-disable-content-hashes": "false",
+    "s3-disable-ssl": "false", "s3-concurrent-part-uploads": "10", "s3-transfer-acceleration": "false",
+    "s3-log-api-calls": "false",
 }  # fmt: skip
 
 
@@ -216,7 +219,7 @@ WRONG = [
     ("expire-after", "40000d", "at most 36500d"),
     ("tls-mode", "tls11", "tls12 or tls12-strong or tls13"),
     ("durability", "none", "power or process"),
-    ("locker", "redis", "file or memory"),
+    ("locker", "etcd", "file or memory or redis"),
     ("behind-proxy", "maybe", "true or false"),
     ("dir-perms", "778", "three octal digits"),
     ("dir-perms", "2775", "three octal digits"),
@@ -325,7 +328,7 @@ def test_tusd_has_79_flags_and_each_is_known_here():
             assert refusal([f"-{flag}=1"]) == f"-{flag} is a flag of tusd that this version does not have"
 
 
-@pytest.mark.parametrize("flag", ["s3-bucket", "enable-h2c"])
+@pytest.mark.parametrize("flag", ["gcs-bucket", "enable-h2c"])
 def test_tusds_flags_are_named_in_every_source(flag, toml):
     ending = "is a flag of tusd that this version does not have"
     variable = "TUSD_PY_" + flag.upper().replace("-", "_")
@@ -386,7 +389,10 @@ def test_config_made_in_python_reads_text_as_a_command_line_does():
         ({"trusted_proxies": "nginx"}, "setting trusted_proxies: 'nginx' is wrong"),
         ({"dir_perms": 775}, "setting dir_perms: 775 is wrong"),
         ({"file_perms": "999"}, "setting file_perms: '999' is wrong"),
-        ({"locker": "redis"}, "setting locker: 'redis' is wrong"),
+        ({"locker": "etcd"}, "setting locker: 'etcd' is wrong"),
+        ({"locker": "redis"}, "--locker redis needs --redis-url"),
+        ({"s3_part_size": "5MiB", "s3_min_part_size": "6MiB"}, "--s3-part-size 5242880 is less than"),
+        ({"s3_endpoint": "localhost:9000"}, "setting s3_endpoint: 'localhost:9000' is wrong (does not begin with http"),
         ({"tls_certificate": "c.pem"}, "--tls-certificate 'c.pem' needs --tls-key"),
         ({"tls_key": "k.pem"}, "--tls-key 'k.pem' needs --tls-certificate"),
     ],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +22,12 @@ from tusd_py import memory, tracing
 from tusd_py.config import Config, environment
 from tusd_py.core.observer import NOBODY
 from tusd_py.core.patience import Patience
-from tusd_py.core.ports import Locker
 from tusd_py.core.rules import Rules
 from tusd_py.core.uploads import Uploads
-from tusd_py.errors import RequestError, TusError
+from tusd_py.errors import ConfigError, RequestError, TusError
 from tusd_py.lockers.file import FileLocker
 from tusd_py.lockers.memory import MemoryLocker
+from tusd_py.lockers.redis import RedisLocker
 from tusd_py.logs import event
 from tusd_py.metrics import Metrics
 from tusd_py.stores.disk import DiskStore
@@ -37,6 +40,8 @@ from tusd_py.web.routes import TusEndpoint
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+
+    from tusd_py.stores.s3 import S3Store
 
 log = logging.getLogger("tusd_py.app")
 
@@ -56,7 +61,7 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     """
     config = config or Config()
     store = _store(config)
-    locker = _locker(config, store)
+    locker = _locker(config)
     metrics = Metrics(shared_folder, slot) if config.expose_metrics else None
     operations = _operations(config, lambda: uploads.is_stopping, store, metrics)
     provider = tracing.start() if config.tracing else None
@@ -74,10 +79,10 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
         async with AsyncExitStack() as stack:
             if metrics is not None:
                 stack.callback(metrics.close)
-            stack.callback(store.close)
+            stack.push_async_callback(store.aclose)
             if provider is not None:
                 stack.push_async_callback(tracing.finish, provider)
-            if isinstance(locker, FileLocker):
+            if not isinstance(locker, MemoryLocker):
                 await locker.start()
                 stack.push_async_callback(locker.aclose)
             async with anyio.create_task_group() as tasks:
@@ -103,7 +108,9 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     return app
 
 
-def _store(config: Config) -> DiskStore:
+def _store(config: Config) -> DiskStore | S3Store:
+    if config.s3_bucket:
+        return _s3_store(config)
     store = DiskStore(
         config.upload_dir,
         is_durable=config.durability == "power",
@@ -114,6 +121,32 @@ def _store(config: Config) -> DiskStore:
     return store
 
 
+def _s3_store(config: Config) -> S3Store:
+    try:
+        from tusd_py.stores.s3.connecting import S3Settings, connect  # noqa: PLC0415  (an extra)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--s3-bucket needs what is not installed here ({error.name}): pip install 'tusd-py[s3]'"
+        ) from error
+    return connect(
+        S3Settings(
+            bucket=config.s3_bucket,
+            endpoint=config.s3_endpoint,
+            prefix=config.s3_object_prefix,
+            part_bytes=config.s3_part_size,
+            min_part_bytes=config.s3_min_part_size,
+            concurrent_parts=config.s3_concurrent_part_uploads,
+            memory_bytes=config.s3_memory,
+            temporary_folder=config.s3_temporary_dir or None,
+            uses_acceleration=config.s3_transfer_acceleration,
+            sends_checksums=not config.s3_disable_content_hashes,
+            uses_tls=not config.s3_disable_ssl,
+            buffered_parts=config.s3_max_buffered_parts,
+            logs_calls=config.s3_log_api_calls,
+        )
+    )
+
+
 def _tracing(config: Config, provider: TracerProvider | None, untraced: frozenset[str]) -> Callable[[ASGIApp], ASGIApp]:
     if provider is None:
         return lambda app: app
@@ -121,23 +154,42 @@ def _tracing(config: Config, provider: TracerProvider | None, untraced: frozense
 
 
 def _operations(
-    config: Config, is_stopping: Callable[[], bool], store: DiskStore, metrics: Metrics | None
+    config: Config, is_stopping: Callable[[], bool], store: DiskStore | S3Store, metrics: Metrics | None
 ) -> dict[str, ASGIApp]:
     """What those ask who run the server, by path."""
     apps: dict[str, ASGIApp] = {
         "/healthz": health.alive(),
-        "/readyz": health.ready(health.Probe(health.in_thread(store.probe)), is_stopping),
+        "/readyz": health.ready(health.Probe(_can_write(store)), is_stopping),
     }
     if metrics is not None:
         apps[config.metrics_path] = health.metrics(metrics.expose)
     return apps
 
 
-def _locker(config: Config, store: DiskStore) -> Locker:
+def _can_write(store: DiskStore | S3Store) -> Callable[[], Awaitable[None]]:
+    return health.in_thread(store.probe) if isinstance(store, DiskStore) else store.probe
+
+
+def _locker(config: Config) -> MemoryLocker | FileLocker | RedisLocker:
     if config.locker == "memory":
         return MemoryLocker(timeout_seconds=config.acquire_lock_timeout)
-    folder = Path(store.directory, WORK_FOLDER, "locks")
-    return FileLocker(folder, timeout_seconds=config.acquire_lock_timeout)
+    if config.locker == "redis":
+        return RedisLocker(
+            config.redis_url,
+            config.redis_prefix,
+            timeout_seconds=config.acquire_lock_timeout,
+            lease_seconds=config.redis_lease,
+        )
+    return FileLocker(_lock_folder(config), timeout_seconds=config.acquire_lock_timeout)
+
+
+def _lock_folder(config: Config) -> Path:
+    """One for all processes of this machine that change the same uploads."""
+    if not config.s3_bucket:
+        return Path(config.upload_dir, WORK_FOLDER, "locks").absolute()
+    place = "\n".join((config.s3_endpoint, config.s3_bucket, config.s3_object_prefix))
+    name = f"tusd-py-{os.getuid()}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+    return Path(tempfile.gettempdir(), name)
 
 
 def _rules(config: Config) -> Rules:

@@ -1,4 +1,4 @@
-"""The command `tusd-py`: serves, or prints settings, help or version.
+"""The command `tusd-py`: serves, checks a bucket, or prints settings, help or version.
 
 It turns settings into an app and a server, or into workers and their supervisor, and says when it is ready. What the
 settings are is left to `config`, what is printed about them to `reference`, and how HTTP is spoken to `app` and
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tusd_py import __version__, logs
+from tusd_py import __version__, checking, logs
 from tusd_py.config import SETTINGS, Config, environment, from_texts, load, to_texts
 from tusd_py.config.reference import config_file, help_text
 from tusd_py.config.sources import read_arguments
@@ -55,10 +55,14 @@ def _own_command() -> list[str]:
 
 def _run(argv: Sequence[str], command: Sequence[str] | None) -> int:
     arguments = read_arguments(argv, SETTINGS)
+    is_check_wanted = arguments.words[:1] == [checking.NAME]
     if arguments.is_help_wanted:
-        return _print(help_text(shutil.get_terminal_size().columns))
+        text = help_text(shutil.get_terminal_size().columns)
+        return _print(checking.HELP if is_check_wanted else f"{text}\n{checking.SUMMARY}\n")
     if arguments.is_version_wanted:
         return _print(f"tusd-py {__version__}\n")
+    if is_check_wanted:
+        return checking.run(arguments.words[1:], load(argv).config, _print)
     is_config_wanted = _is_config_wanted(arguments.words)
     loaded = load(argv)
     if is_config_wanted:
@@ -76,9 +80,13 @@ def _is_config_wanted(words: Sequence[str]) -> bool:
                 f"unexpected word {word!r}; after a flag with true|false it needs a =, as in --verbose={word}"
             )
         if word != "config":
-            nearest = difflib.get_close_matches(word, ["config", "help", "version"], n=1)
-            known = {"config": "config", "help": "--help", "version": "--version"}
-            hint = f"did you mean {known[nearest[0]]}?" if nearest else "the only command is config; see tusd-py --help"
+            known = {"check": "check", "config": "config", "help": "--help", "version": "--version"}
+            nearest = difflib.get_close_matches(word, known, n=1)
+            hint = (
+                f"did you mean {known[nearest[0]]}?"
+                if nearest
+                else "the commands are check and config; see tusd-py --help"
+            )
             raise ConfigError(f"unknown command {word!r}; {hint}")
     return bool(words)
 
@@ -231,14 +239,19 @@ def _reload(old: Config, argv: Sequence[str]) -> Settings:
     return _settings(new)
 
 
+def _place(config: Config) -> str:
+    if config.s3_bucket:
+        return f"s3://{config.s3_bucket}/{config.s3_object_prefix} (at {config.s3_endpoint or 'Amazon'}"
+    return f"{os.path.abspath(config.upload_dir)} (durability: {config.durability}"
+
+
 def announcement(config: Config) -> Callable[[str], None]:
     """What to call with the URL once the server listens. Its first line is for programs that wait for it."""
 
     def announce(url: str) -> None:
         lines = [f"tusd-py {__version__} is ready: {url}"]
         if config.show_startup_logs:
-            directory = os.path.abspath(config.upload_dir)
-            lines.append(f"uploads go to {directory} (durability: {config.durability}, locker: {config.locker})")
+            lines.append(f"uploads go to {_place(config)}, locker: {config.locker})")
             lines.append("stop with Ctrl-C; settings: tusd-py config, help: tusd-py --help")
         _print("\n".join(lines) + "\n")
 

@@ -59,7 +59,7 @@ CASES = {
             unit="requests/s",
             cpu_unit="ms/request",
             kind="HEAD",
-            load=Load(verb="head", links=32, seconds=2.5),
+            load=Load(verb="head", size_bytes=MIB, offset=4096, links=32, seconds=2.5),
         ),
         Case(
             name="one",
@@ -86,6 +86,38 @@ CASES = {
             load=Load(verb="upload", size_bytes=5 * MIB, piece_bytes=MIB, links=200, count=200),
         ),
     )
+}
+
+_HEAD = CASES["head"]
+_S3_CASES = (
+    CASES["small"],
+    CASES["cwu"],
+    replace(_HEAD, title="HEAD of one unfinished upload, 32 connections"),
+    replace(
+        _HEAD,
+        name="head-finished",
+        title="HEAD of one finished upload, 32 connections",
+        load=replace(_HEAD.load, size_bytes=4096),
+    ),
+    CASES["one"],
+    CASES["chunks"],
+    CASES["many"],
+)
+S3_CASES = {case.name: case for case in _S3_CASES}
+
+# What the calls to S3 are counted of; see `benchcalls`.
+WORKS = {
+    "patches": "60 MiB in PATCHes of 1 MiB",
+    "head-finished": "HEAD of it, in the process that took it",
+    "small": "4 KiB, POST + PATCH",
+    "cwu": "4 KiB, creation-with-upload",
+    "head": "HEAD after 12 of 20 MiB, in the process that took them",
+    "head-cold": "the same HEAD in another process",
+    "head-finished-cold": "HEAD of the finished 60 MiB in another process",
+    "get": "GET of the 60 MiB",
+    "concat": "concatenation of 3 partial uploads of 6 MiB",
+    "delete": "DELETE of the 60 MiB",
+    "delete-unfinished": "DELETE after 12 of 20 MiB",
 }
 
 

@@ -27,9 +27,9 @@ BODY_STRIDE = 4099
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """`count` uploads, or as many as begin within `seconds` if it is 0. Heads ask for `path`, which is at `offset`;
-    each connection asks `each` times, if it is not 0: else a server that lets one of them in and starves the others
-    would look quick."""
+    """`count` uploads, or as many as begin within `seconds` if it is 0. Heads ask for `path`, of `size_bytes` and at
+    `offset`; each connection asks `each` times, if it is not 0: else a server that lets one of them in and starves the
+    others would look quick."""
 
     verb: str  # upload, create-with-upload, head
     size_bytes: int = 0
@@ -41,6 +41,7 @@ class Load:
     first_number: int = 0
     path: str = ""
     offset: int = 0
+    notes_all: bool = False  # uploads, to be read back; else the last of each process
 
 
 @dataclass
@@ -78,7 +79,7 @@ class _Driver:
     def __init__(self, target: Target, load: Load, share: int, shares: int) -> None:
         self.engine = Engine(target)
         self.done = 0
-        self.sample: tuple[str, int, int] | None = None
+        self.samples: list[tuple[str, int, int]] = []
         self._target, self._load = target, load
         self._share, self._shares = share, shares
         self._numbers = self._count()
@@ -148,7 +149,9 @@ class _Driver:
 
     def _note(self, path: str, start: int) -> None:
         self.done += 1
-        self.sample = (path, start, self._load.size_bytes)
+        if not self._load.notes_all:
+            self.samples.clear()
+        self.samples.append((path, start, self._load.size_bytes))
 
 
 def _drive(target: Target, load: Load, share: int, shares: int, pipe: Connection) -> None:
@@ -173,7 +176,7 @@ def _drive(target: Target, load: Load, share: int, shares: int, pipe: Connection
             done=driver.done,
             latencies=driver.engine.latencies,
             errors=driver.engine.errors,
-            samples=[driver.sample] if driver.sample else [],
+            samples=driver.samples,
         )
     )
 

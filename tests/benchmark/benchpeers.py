@@ -22,6 +22,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SERVERS = HERE / "servers"
 RUSTUS_VERSION = "0.5.10"
+NODE_VERSIONS = {"server": "2.4.5", "file-store": "2.1.1", "s3-store": "2.0.7"}
 PIP_PEERS_NEED = ("uvicorn", "uvloop", "httptools")
 # actix reads a whole PATCH into memory, and refuses what is larger than this.
 RUSTUS_MAX_BODY_BYTES = 2 << 30
@@ -45,7 +46,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a peer runs here. `environment` is added to ours; {port} and {folder} are filled in both."""
+    """How a peer runs here. `environment` is added to ours; {port}, {folder} and the like are filled in both."""
 
     version: str
     command: tuple[str, ...]
@@ -54,9 +55,11 @@ class Recipe:
     workers: int = 1
     is_asked_for_downloads: bool = True
 
-    def fill(self, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
+    def fill(self, **places: str) -> tuple[list[str], dict[str, str]]:
         def put(text: str) -> str:
-            return text.replace("{port}", str(port)).replace("{folder}", str(folder))
+            for name, value in places.items():
+                text = text.replace(f"{{{name}}}", value)
+            return text
 
         return [put(each) for each in self.command], {name: put(value) for name, value in self.environment.items()}
 
@@ -89,8 +92,8 @@ def _ours(durability: str) -> Callable[[Choices], Recipe]:
         if has_workers:
             flags.append(f"--workers={choices.workers}")
         return Recipe(
-            _our_version(choices),
-            (choices.python, *_TUSD_PY, *flags),
+            our_version(choices),
+            our_command(choices, "--upload-dir={folder}", *flags),
             note=" ".join(flags),
             workers=choices.workers if has_workers else 1,
         )
@@ -98,10 +101,12 @@ def _ours(durability: str) -> Callable[[Choices], Recipe]:
     return prepare
 
 
-_TUSD_PY = ["-P", "-m", "tusd_py", "--host=127.0.0.1", "--port={port}", "--upload-dir={folder}", "--verbose=false"]
+def our_command(choices: Choices, *flags: str) -> tuple[str, ...]:
+    where = ("--host=127.0.0.1", "--port={port}")
+    return (choices.python, "-P", "-m", "tusd_py", *where, "--verbose=false", *flags)
 
 
-def _our_version(choices: Choices) -> str:
+def our_version(choices: Choices) -> str:
     version = _run(choices.python, "-P", "-m", "tusd_py", "--version").rpartition(" ")[2]
     where = _run(choices.python, "-P", "-c", "import tusd_py; print(tusd_py.__path__[0])")
     try:
@@ -120,7 +125,7 @@ def _uvicorn(python: str, app: str, choices: Choices, *flags: str) -> tuple[str,
 def _ours_under_uvicorn(choices: Choices) -> Recipe:
     uvicorn = _run(choices.python, "-P", "-c", "import uvicorn; print(uvicorn.__version__)")
     return Recipe(
-        f"{_our_version(choices)}, uvicorn {uvicorn}",
+        f"{our_version(choices)}, uvicorn {uvicorn}",
         _uvicorn(choices.python, "ours:create", choices, "--factory"),
         {"TUSD_PY_UPLOAD_DIR": "{folder}", "TUSD_PY_DURABILITY": "process", "TUSD_PY_VERBOSE": "false"},
         note=f"uvicorn --workers {choices.workers}, durability process",
@@ -128,16 +133,25 @@ def _ours_under_uvicorn(choices: Choices) -> Recipe:
     )
 
 
-def _tusd(choices: Choices) -> Recipe:
+def tusd_binary(choices: Choices) -> str:
     binary = choices.tusd or shutil.which("tusd")
     if not binary or not os.access(binary, os.X_OK):
         raise Unavailable("no tusd here; say where with --tusd")
+    return binary
+
+
+def tusd_version(binary: str) -> str:
     version = _run(binary, "-version").splitlines()[0].rpartition(" ")[2]
     if version == "n/a":  # built without their release script
         with open(binary, "rb") as file:
             version = f"own build, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+    return version
+
+
+def _tusd(choices: Choices) -> Recipe:
+    binary = tusd_binary(choices)
     return Recipe(
-        version,
+        tusd_version(binary),
         (binary, *_TUSD),
         note="-verbose=false -expose-metrics=false, no hooks; all cores",
     )
@@ -154,23 +168,24 @@ _TUSD = [
 ]
 
 
-def _tus_node(choices: Choices) -> Recipe:
+def node_recipe(choices: Choices, store: str, script: Path) -> Recipe:
+    """Of @tus/server with one of its stores, each in a folder of its own."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node:
         raise Unavailable("no node here")
-    folder = choices.cache / "node"
+    folder = choices.cache / f"node-{store}"
+    packages = {name: f"@tus/{name}@{NODE_VERSIONS[name]}" for name in ("server", store)}
     modules = folder / "node_modules" / "@tus"
-    if not (modules / "file-store").exists():
+    if any(_node_version(modules / name) != NODE_VERSIONS[name] for name in packages):
         if not npm or not choices.may_install:
-            raise Unavailable("@tus/server is not installed, and npm is not to be had")
+            raise Unavailable(f"{' and '.join(packages.values())} are not installed, and npm is not to be had")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "package.json").write_text('{"private": true}')
-        _run(npm, "install", "--no-audit", "--no-fund", "--silent", "@tus/server", "@tus/file-store", cwd=folder)
-    shutil.copy(SERVERS / "theirs_tus_node.mjs", folder)  # node looks for modules from where the file is
-    server, store = (json.loads((modules / each / "package.json").read_text())["version"] for each in _NODE_PARTS)
+        _run(npm, "install", "--no-audit", "--no-fund", "--silent", *packages.values(), cwd=folder)
+    shutil.copy(script, folder)  # node looks for modules from where the file is
     return Recipe(
-        f"{server}, file-store {store}, node {_run(node, '--version')}",
-        (node, str(folder / "theirs_tus_node.mjs")),
+        f"{NODE_VERSIONS['server']}, {store} {NODE_VERSIONS[store]}, node {_run(node, '--version')}",
+        (node, str(folder / script.name)),
         {"UPLOAD_DIR": "{folder}", "PORT": "{port}", "NODE_ENV": "production"},
         note="one process: its locks are in memory",
         # A client that leaves right after a download ends the process: "ReadableStream is already closed".
@@ -178,7 +193,16 @@ def _tus_node(choices: Choices) -> Recipe:
     )
 
 
-_NODE_PARTS = ("server", "file-store")
+def _node_version(package: Path) -> str:
+    try:
+        version: str = json.loads((package / "package.json").read_text())["version"]
+    except FileNotFoundError:
+        return ""
+    return version
+
+
+def _tus_node(choices: Choices) -> Recipe:
+    return node_recipe(choices, "file-store", SERVERS / "theirs_tus_node.mjs")
 
 
 def _from_pip(package: str, app: str, note: str) -> Callable[[Choices], Recipe]:

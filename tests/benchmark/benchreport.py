@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,7 +16,10 @@ BASE_PEER = "tusd"
 
 @dataclass
 class Results:
-    """One run. `rounds` has a row of figures for each case, peer and round; see `benchmeasure`."""
+    """One run. `rounds` has a row of figures for each case, peer and round; see `benchmeasure`.
+
+    `calls` to S3 are by peer and piece of work; see `benchcalls`.
+    """
 
     date: str
     machine: dict[str, Any]
@@ -25,6 +28,12 @@ class Results:
     peers: dict[str, dict[str, Any]]
     left_out: dict[str, str]
     rounds: list[dict[str, Any]]
+    calls: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def storage(self) -> str:
+        """The kind of S3 server; empty: a disk."""
+        return str(self.options.get("storage", ""))
 
     @classmethod
     def read(cls, path: Path) -> Results:
@@ -100,19 +109,31 @@ def _fastest_table(results: Results) -> list[str]:
     return _table(results, "fastest round", "unit", cell)
 
 
+def _storage_tables(results: Results) -> list[str]:
+    return [
+        *_median_table(results, "CPU of the S3 server for it", "storage_cpu", "cpu_unit"),
+        "",
+        *_median_table(results, "peak memory of all processes, MiB (RSS)", "peak_rss_mib"),
+        "",
+    ]
+
+
 def tables(results: Results) -> str:
     machine = results.machine
     rounds = results.options["rounds"]
+    storage = results.options.get("storage_version", "")
     lines = [
         f"Measured {results.date} on {machine['cores']} cores ({machine['cpu']}, {machine['memory_gib']} GiB,"
         f" Linux {machine['kernel']}, {machine['file_system']}), client on the same cores."
         f" Medians of {rounds} rounds, ± half the range."
-        + ("" if results.options["scale"] == 1 else f" Loads were scaled by {results.options['scale']:g}."),
+        + ("" if results.options["scale"] == 1 else f" Loads were scaled by {results.options['scale']:g}.")
+        + (f" All store in {storage}, on the same cores and disk." if storage else ""),
         "",
         *_median_table(results, "speed (more is better)", "speed", "unit"),
         "",
         *_median_table(results, "CPU of the server (less is better)", "cpu", "cpu_unit"),
         "",
+        *(_storage_tables(results) if results.storage else ()),
         *_median_table(results, "peak memory of all processes, MiB (PSS)", "peak_pss_mib"),
         "",
         "<details><summary>Latencies, versions and settings</summary>",
@@ -137,12 +158,6 @@ def tables(results: Results) -> str:
     return "\n".join(lines)
 
 
-def write_table(results: Results, path: Path) -> str:
-    text = tables(results)
-    path.write_text(text)
-    return text
-
-
 def write_readme(results: Results, readme: Path, folder: Path) -> None:
     """Put plot and tables between the markers `<!-- benchmark -->` and `<!-- /benchmark -->`."""
     text = readme.read_text()
@@ -151,83 +166,3 @@ def write_readme(results: Results, readme: Path, folder: Path) -> None:
     if not SECTION.search(text):
         raise SystemExit(f"{readme} has no line <!-- benchmark --> with a <!-- /benchmark --> after it")
     readme.write_text(SECTION.sub(lambda found: found[1] + section + found[2], text, count=1))
-
-
-# --- what we want to reach -------------------------------------------------------------------------------------------
-
-OURS = "tusd-py"
-PLAIN = "tusd-py-uvicorn"
-POWER = "tusd-py-power"
-
-
-@dataclass(frozen=True)
-class Goal:
-    """`figure` of `ours` over that of `peer` (or plain, per worker, without a peer) is at least or at most `bound`."""
-
-    case: str
-    figure: str
-    ours: str
-    peer: str
-    is_least: bool
-    bound: float
-
-
-def _least(case: str, **peers: float) -> list[Goal]:
-    return [Goal(case, "speed", OURS, peer.replace("_", "-"), True, bound) for peer, bound in peers.items()]
-
-
-def _most(case: str, figure: str, bound: float, peer: str = BASE_PEER) -> Goal:
-    return Goal(case, figure, OURS, peer, False, bound)
-
-
-_CASE_NAMES = ("one", "chunks", "small", "cwu", "many", "head")
-GOALS = [
-    *_least("one", tusd=1.6, tus_node=2.5),
-    _most("one", "cpu", 0.6),
-    *_least("chunks", tusd=1.6, tus_node=2.5),
-    _most("chunks", "cpu", 0.6),
-    *_least("small", tusd=1.2, rustus=1.0, tus_node=3.0),
-    _most("small", "cpu", 0.8),
-    *_least("cwu", tusd=1.4, rustus=0.9, tus_node=3.5),
-    *_least("many", tusd=1.2, rustus=1.2, tus_node=2.3),
-    _most("many", "p95", 0.3),
-    _most("many", "peak_pss_mib", 70.0, peer=""),
-    *_least("head", tusd=60.0, tuspyserver=2.5, rustus=0.6),
-    *(Goal(case, "speed", PLAIN, "tuspyserver", True, 1.0) for case in _CASE_NAMES),
-    *(Goal(case, "speed", POWER, BASE_PEER, True, 0.7) for case in _CASE_NAMES),
-]
-
-
-def check_goal(results: Results, goal: Goal) -> tuple[float, bool] | None:
-    """What was reached, and whether that is enough; None if a figure is not there."""
-    if goal.case not in results.cases:
-        return None
-    ours = results.median(goal.case, goal.ours, goal.figure)
-    if ours is None:
-        return None
-    if goal.peer:
-        theirs = results.median(goal.case, goal.peer, goal.figure)
-        if not theirs:
-            return None
-        reached = ours / theirs
-    else:
-        reached = ours / results.peers[goal.ours]["workers"]
-    return reached, reached >= goal.bound if goal.is_least else reached <= goal.bound
-
-
-def targets_table(results: Results) -> str:
-    lines = ["| case | target | reached | |", "|---|---|--:|---|"]
-    for goal in GOALS:
-        checked = check_goal(results, goal)
-        if checked is None:
-            continue
-        reached, is_met = checked
-        figure = "PATCH p95" if goal.figure == "p95" else goal.figure
-        sign, times = "≥" if goal.is_least else "≤", f"{number(goal.bound)} of {goal.peer}"
-        bound = times if goal.peer else f"{goal.bound:g} MiB a worker"
-        lines.append(
-            f"| {goal.case} | {goal.ours}: {figure} {sign} {bound} | {number(reached)} | {'yes' if is_met else 'NO'} |"
-        )
-    if len(lines) == 2:
-        return "No target can be judged: all of them compare two peers, or need a case that was left out.\n"
-    return "\n".join([*lines, ""])

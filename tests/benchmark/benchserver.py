@@ -9,9 +9,13 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchpeers import Recipe, Unavailable
 from benchwire import Target, file_differs_from_pattern
+
+if TYPE_CHECKING:
+    from benchstorage import Bucket  # needs boto3
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -25,16 +29,17 @@ def free_port() -> int:
 
 
 class Server:
-    """Use as a context manager. `idle_cpu_seconds` is for the benchmark to note what it did while others were asked."""
+    """Use as a context manager. It stores in the bucket, if there is one, else in the folder."""
 
-    def __init__(self, name: str, recipe: Recipe, folder: Path) -> None:
-        self.name, self.recipe, self.folder = name, recipe, folder
+    def __init__(self, name: str, recipe: Recipe, folder: Path, bucket: Bucket | None = None) -> None:
+        self.name, self.recipe, self.folder, self.bucket = name, recipe, folder, bucket
         self.target = Target("127.0.0.1", free_port())
         self._log = folder.with_suffix(".log")
 
     def __enter__(self) -> Server:
         self.folder.mkdir(parents=True, exist_ok=True)
-        command, environment = self.recipe.fill(self.target.port, self.folder)
+        places = self.bucket.places if self.bucket else {}
+        command, environment = self.recipe.fill(port=str(self.target.port), folder=str(self.folder), **places)
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(
                 command,
@@ -63,6 +68,11 @@ class Server:
     def pid(self) -> int:
         return self.process.pid
 
+    @property
+    def stored_in(self) -> Path:
+        """The folder on the disk, whoever writes to it."""
+        return self.bucket.folder if self.bucket else self.folder
+
     def last_words(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         telling = [line for line in lines if "error" in line.lower()]
@@ -84,6 +94,8 @@ class Server:
 
     def check(self, path: str, start: int, length: int) -> str:
         """What is wrong with an upload that the server took; from its folder if it serves no downloads."""
+        if self.bucket:
+            return self.bucket.differs_from_pattern(path, start, length)
         reason = "it is not in the folder"
         if self.recipe.is_asked_for_downloads:
             try:
@@ -97,7 +109,7 @@ class Server:
 
     def empty_large_files(self) -> None:
         """Give memory and disk back without removing files: ext4 creates files slowly after others were removed."""
-        for folder, _, names in os.walk(self.folder):
+        for folder, _, names in os.walk(self.stored_in):
             for name in names:
                 path = os.path.join(folder, name)
                 with suppress(OSError):

@@ -10,6 +10,7 @@ import http.client
 import random
 import re
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 PATTERN_BYTES = 8 << 20
@@ -126,12 +127,17 @@ class Target:
             answer = connection.getresponse()
             if answer.status != 200:
                 raise LookupError(f"GET was answered {answer.status}")
-            return _compare(answer, start, length)
+            return differs_from_pattern(answer, start, length)
         finally:
             connection.close()
 
 
-def _compare(source: http.client.HTTPResponse, start: int, length: int) -> str:
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def differs_from_pattern(source: Readable, start: int, length: int) -> str:
+    """What is wrong with these bytes of an upload, or nothing."""
     at = 0
     while data := source.read(1 << 20):
         if data != bytes(window(start + at, len(data))):
@@ -142,9 +148,4 @@ def _compare(source: http.client.HTTPResponse, start: int, length: int) -> str:
 
 def file_differs_from_pattern(path: str, start: int, length: int) -> str:
     with open(path, "rb") as file:
-        at = 0
-        while data := file.read(1 << 20):
-            if data != bytes(window(start + at, len(data))):
-                return f"wrong bytes between {at} and {at + len(data)}"
-            at += len(data)
-    return "" if at == length else f"{at} bytes instead of {length}"
+        return differs_from_pattern(file, start, length)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from s3servers import S3Server
 
 from tusd_py.core.ports import Store
 from tusd_py.stores.disk import DiskStore
 from tusd_py.stores.memory import MemoryStore
+from tusd_py.stores.s3.connecting import S3Settings, connect
 
 
 def _disk(path: Path, **settings: bool) -> DiskStore:
@@ -25,20 +27,33 @@ STORES: dict[str, Callable[[Path], Store]] = {
     "disk-process-by-record": lambda path: _disk(path, is_durable=False, finishes_by_size=False),
 }
 
+S3 = {"s3-minio": "minio", "s3-versitygw": "versitygw"}
+"""Stores over a real server, by the fixture that starts it."""
 
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made = STORES[request.param](tmp_path)
-    yield made
-    made.close()
+
+@pytest.fixture(params=[*STORES, *S3])
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
+    """What makes the store, as often as it is called: the same backend seen by another process."""
+    if request.param in STORES:
+        return lambda: STORES[request.param](tmp_path)
+    server: S3Server = request.getfixturevalue(S3[request.param])
+    bucket, prefix = server.new_bucket(), "pre/fix/"
+    return lambda: connect(S3Settings(bucket=bucket, endpoint=server.endpoint, prefix=prefix))
 
 
 @pytest.fixture
-def reopened(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> Iterator[Store]:
+async def store(made: Callable[[], Store]) -> AsyncIterator[Store]:
+    store = made()
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+async def reopened(made: Callable[[], Store], store: Store) -> AsyncIterator[Store]:
     """The same backend seen by another process; the memory store has no other."""
     if isinstance(store, MemoryStore):
         yield store
         return
-    made = STORES[request.node.callspec.params["store"]](tmp_path)
-    yield made
-    made.close()
+    other = made()
+    yield other
+    await other.aclose()

@@ -148,9 +148,9 @@ async def test_an_upload_without_its_first_bytes_can_be_removed(store: Store) ->
 async def test_an_id_is_taken_once_also_with_first_bytes(store: Store) -> None:
     made = upload(5)
     await fill(await store.create(made, 3), b"hel")
-    for first_bytes in (None, 5):
+    for first_bytes in (None, 3, 5):
         with pytest.raises(FileExistsError):
-            await store.create(made, first_bytes)
+            await fill(await store.create(made, first_bytes), b"HELLO"[: first_bytes or 0])
     assert (await store.read(made.id)).offset == 3
 
 
@@ -242,10 +242,12 @@ async def test_finishing_may_be_repeated(store: Store, reopened: Store, request:
     stored = await store.create(made)
     await stored.append(Body(Script(b"abc")))
     await stored.close()  # as after a crash: all bytes in is not finished, unless there is nothing left to do
-    finishes_by_size = request.node.callspec.params["store"] == "disk-process"
+    finishes_by_size = request.node.callspec.params["made"] == "disk-process"
     assert (await store.read(made.id)).is_available == finishes_by_size
     for _ in range(2):
         stored = await reopened.open(made.id)
+        if not stored.upload.has_all_bytes:  # a store may leave the last ones to be durable to `finish`
+            await stored.append(Body(Script(b"abc"[stored.upload.offset :])))
         assert stored.upload.has_all_bytes
         await stored.finish()
         assert stored.upload.is_available
@@ -338,6 +340,6 @@ async def test_ranges_are_exact_and_readers_do_not_wait_for_each_other(store: St
         assert all(len(piece) <= 1 << 20 for piece in pieces)
     readers = [store.read_range(made.id, 0, len(data)) for _ in range(5)]
     firsts = [bytes(await anext(reader)) for reader in readers]
-    assert len(set(firsts)) == 1
+    assert all(first and data.startswith(first) for first in firsts)
     for reader in readers:
         await reader.aclose()

@@ -85,7 +85,7 @@ class NotedStore(MemoryStore):
         await self.note("create")
         return self._noted(await super().create(upload))
 
-    async def open(self, upload_id: UploadId) -> StoredUpload:
+    async def open(self, upload_id: UploadId, expected_offset: int | None = None) -> StoredUpload:
         await self.note("open")
         return self._noted(await super().open(upload_id))
 

@@ -186,7 +186,7 @@ class Plain:
     def __init__(self) -> None:
         self._inner = NotedStore()
         self.create, self.read, self.open = self._inner.create, self._inner.read, self._inner.open
-        self.close = self._inner.close
+        self.aclose = self._inner.aclose
 
 
 TAKEN_AWAY = Rules(allows_termination=False, allows_concatenation=False, allows_download=False)

@@ -24,12 +24,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from asgi_servers import COMMANDS, difference, run_asgi_server
+from s3servers import S3Server
 from target import Target
 
 MAX_SIZE_BYTES = 1 << 30
 START_SECONDS = 20.0
 OURS = "tusd-py"
-SERVERS = [OURS, *COMMANDS]
+OURS_ON_S3 = "tusd-py-s3"
+SERVERS = [OURS, OURS_ON_S3, *COMMANDS]
 DESELECTED = pytest.StashKey[Counter[tuple[str, str]]]()
 
 
@@ -88,7 +90,12 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if url := request.config.getoption("--url", default=None):
         yield _foreign_target(url, request.config.getoption("--max-size", default=None))
     elif request.param == OURS:
-        with own_server(tmp_path_factory.mktemp("uploads"), request.config.rootpath) as url:
+        with own_server(request.config.rootpath, "--upload-dir", str(tmp_path_factory.mktemp("uploads"))) as url:
+            yield Target(url, MAX_SIZE_BYTES)
+    elif request.param == OURS_ON_S3:
+        storage: S3Server = request.getfixturevalue("versitygw")
+        place = ("--s3-bucket", storage.new_bucket(), "--s3-endpoint", storage.endpoint, "--s3-object-prefix", "up/")
+        with own_server(request.config.rootpath, *place) as url:
             yield Target(url, MAX_SIZE_BYTES)
     else:
         with run_asgi_server(request.param, tmp_path_factory.mktemp(request.param)) as server:
@@ -124,9 +131,9 @@ def only_what_is_announced(request: pytest.FixtureRequest, target: Target) -> No
 
 
 @contextmanager
-def own_server(upload_dir: Path, root: Path) -> Iterator[str]:
+def own_server(root: Path, *flags: str) -> Iterator[str]:
     """Our server in a process of its own; yields its creation URL. The only place that knows how it is started."""
-    command = [sys.executable, "-m", "tusd_py", "--port", "0", "--upload-dir", str(upload_dir), "--max-size", "1GiB"]
+    command = [sys.executable, "-m", "tusd_py", "--port", "0", "--max-size", "1GiB", *flags]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TUSD_PY_")}
     with (
         tempfile.TemporaryFile("w+") as errors,

@@ -10,11 +10,12 @@ import ipaddress
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from tusd_py.errors import ConfigError
 
@@ -56,6 +57,7 @@ class Setting:
     group: str
     help_text: str
     differs: str
+    is_secret: bool
 
     @property
     def key(self) -> str:
@@ -84,18 +86,21 @@ class Setting:
             return verdict()
         except ValueError as error:
             reason = f" ({error})" if str(error) else ""
-            raise ConfigError(f"{where}: {given!r} is wrong{reason}; allowed: {self.kind.allowed}") from None
+            shown = "what is given" if self.is_secret else repr(given)
+            raise ConfigError(f"{where}: {shown} is wrong{reason}; allowed: {self.kind.allowed}") from None
 
 
-def setting(default: T, kind: Kind, group: str, help_text: str, *, differs: str = "") -> T:
-    """A dataclass field that is a setting. `differs`: tusd's default, and why ours is another."""
-    metadata = {"kind": kind, "group": group, "help_text": help_text, "differs": differs}
-    return field(default=default, metadata=metadata)
+def setting(default: T, kind: Kind, group: str, help_text: str, *, differs: str = "", is_secret: bool = False) -> T:
+    """A dataclass field that is a setting. `differs`: tusd's default, and why ours is another. The value of one that
+    `is_secret` is shown nowhere."""
+    metadata = {"kind": kind, "group": group, "help_text": help_text, "differs": differs, "is_secret": is_secret}
+    return field(default=default, metadata=metadata, repr=not is_secret)
 
 
-def settings_of(config_type: type) -> dict[str, Setting]:
-    """Every setting of a dataclass by its name, in the order of its fields."""
-    return {f.name: Setting(f.name, f.default, **f.metadata) for f in fields(config_type)}
+def settings_of(config_type: type, groups: Sequence[str]) -> dict[str, Setting]:
+    """Every setting of a dataclass by its name, group by group, in the order of its fields."""
+    settings = [Setting(f.name, f.default, **f.metadata) for f in fields(config_type)]
+    return {each.name: each for each in sorted(settings, key=lambda each: groups.index(each.group))}
 
 
 class Switch(Kind):
@@ -275,6 +280,24 @@ class Regex(Text):
         except (re.error, RecursionError, OverflowError, FutureWarning) as error:
             raise ValueError(str(error)) from None
         return pattern
+
+
+class Url(Text):
+    """Of a server: scheme, host and perhaps a port."""
+
+    def __init__(self) -> None:
+        super().__init__("a URL such as https://s3.example.com:9000, without a path", "URL")
+
+    def check(self, value: Any) -> str:
+        url = super().check(value)
+        if not url:
+            return ""
+        parts = urlsplit(url)  # raises ValueError
+        if parts.scheme not in {"http", "https"}:
+            raise ValueError("does not begin with http:// or https://")
+        if not parts.hostname or parts.port == 0 or parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError
+        return url.rstrip("/")
 
 
 class UrlPath(Text):

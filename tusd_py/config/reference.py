@@ -70,13 +70,19 @@ def _default(setting: Setting) -> str:
 
 def config_file(loaded: Loaded) -> str:
     """What `tusd-py config` prints: name, value and source of each setting, as a TOML file that may be kept."""
-    lines = {name: f"{s.key} = {_toml(s, getattr(loaded.config, name))}" for name, s in SETTINGS.items()}
+    lines = {name: _line(each, getattr(loaded.config, name)) for name, each in SETTINGS.items()}
     column = min(48, max(len(line) for line in lines.values()))
     printed = [f"# tusd-py {__version__}: the settings in force and their sources. Kept as a file: --config FILE."]
     for group, settings in groupby(SETTINGS.values(), key=lambda each: each.group):
         printed += ["", f"# {group}"]
         printed += [f"{lines[each.name]:{column}}  # {loaded.sources[each.name]}" for each in settings]
     return "\n".join(printed) + "\n"
+
+
+def _line(setting: Setting, value: object) -> str:
+    if setting.is_secret and value != setting.default:
+        return f"# {setting.key} is set, and not shown"
+    return f"{setting.key} = {_toml(setting, value)}"
 
 
 def _toml(setting: Setting, value: object) -> str:

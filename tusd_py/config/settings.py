@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from tusd_py.config import storage
 from tusd_py.config.kinds import (
     Choice,
     Duration,
@@ -18,7 +19,6 @@ from tusd_py.config.kinds import (
     Listing,
     Number,
     Path,
-    Permission,
     Regex,
     Setting,
     Size,
@@ -39,10 +39,10 @@ from tusd_py.config.sources import (
 )
 from tusd_py.errors import ConfigError
 
-LISTENING, WORKERS, PROTOCOL, CORS, DISK, LOCKS, TIMEOUTS, LOGGING = (
-    "Listening", "Workers", "Protocol", "CORS (browsers on other sites)", "Disk", "Locks", "Timeouts and bounds",
-    "Logs and metrics",
+LISTENING, WORKERS, PROTOCOL, CORS, TIMEOUTS, LOGGING = (
+    "Listening", "Workers", "Protocol", "CORS (browsers on other sites)", "Timeouts and bounds", "Logs and metrics",
 )  # fmt: skip
+GROUPS = (LISTENING, WORKERS, PROTOCOL, CORS, *storage.GROUPS, TIMEOUTS, LOGGING)
 
 SWITCH = Switch()
 NAMES = Listing("names of HTTP, separated by commas", check_token)
@@ -50,7 +50,7 @@ PROXIES = Listing("IP addresses and networks such as 10.0.0.0/8, separated by co
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(storage.Storage):
     """The settings of one server. Sizes are bytes, times are seconds; a wrong value raises ConfigError."""
 
     host: str = setting(
@@ -159,44 +159,6 @@ class Config:
     )  # fmt: skip
     cors_expose_headers: tuple[str, ...] = setting(
         (), NAMES, CORS, "More response headers that pages may read, beside those of tus.",
-    )  # fmt: skip
-
-    upload_dir: str = setting(
-        "./data", Path(may_be_empty=False), DISK,
-        "Directory for uploads, each as <id> and <id>.info. Relative to the working directory.",
-    )  # fmt: skip
-    durability: str = setting(
-        "power", Choice("power", "process"), DISK,
-        "What an acknowledged byte survives. power: data and record are on the disk (fsync) before an offset is"
-        " answered, so loss of power loses nothing. process: survives kill -9 of the server, but not loss of power; the"
-        " disk is not waited for. The price, measured on two cores with a virtual disk: 600 instead of 1,390 MiB/s for"
-        " 1 GiB in one PATCH, 460 instead of 1,100 in pieces of 8 MiB, 730 instead of 2,320 uploads of 4 KiB a second.",
-        differs="tusd: no such setting; it promises what process does. An answered offset is a promise, and a client"
-        " that was answered throws its copy away.",
-    )  # fmt: skip
-    dir_perms: int = setting(
-        0o775, Permission(0o700), DISK,
-        "Mode of directories that are created, in octal; the umask still applies.",
-    )  # fmt: skip
-    file_perms: int = setting(
-        0o664, Permission(0o600), DISK,
-        "Mode of files that are created, in octal; the umask still applies.",
-    )  # fmt: skip
-
-    locker: str = setting(
-        "file", Choice("file", "memory"), LOCKS,
-        "How two requests are kept from changing one upload at once. file: any number of processes may serve one"
-        " directory. memory: for one process and never more, so that workers is then 1.",
-    )  # fmt: skip
-    acquire_lock_timeout: float = setting(
-        20.0, Duration(may_be_zero=True), LOCKS,
-        "How long a request waits for an upload that another one holds before it is answered 423, which clients retry.",
-    )  # fmt: skip
-    stall_timeout: float = setting(
-        0.5, Duration(may_be_zero=True), LOCKS,
-        "A PATCH whose client sent nothing for this long gives the upload up to a request that asks for it; its bytes"
-        " are kept. Without such a request it may be silent for network-timeout.",
-        differs="tusd: no such setting; whoever asks ends a running PATCH, also a healthy one.",
     )  # fmt: skip
 
     network_timeout: float = setting(
@@ -319,11 +281,16 @@ class Config:
             raise ConfigError(f"--tls-certificate {self.tls_certificate!r} needs --tls-key; set both, or neither")
         if self.tls_key and not self.tls_certificate:
             raise ConfigError(f"--tls-key {self.tls_key!r} needs --tls-certificate; set both, or neither")
+        if self.s3_part_size < self.s3_min_part_size:
+            sizes = f"{self.s3_part_size} is less than --s3-min-part-size {self.s3_min_part_size}"
+            raise ConfigError(f"--s3-part-size {sizes}: the storage would refuse the parts")
+        if self.locker == "redis" and not self.redis_url:
+            raise ConfigError("--locker redis needs --redis-url, as in redis://127.0.0.1:6379")
         if self.locker == "memory" and self.workers > 1:
             raise ConfigError(f"--locker memory is for one process; use --locker file for --workers {self.workers}")
 
 
-SETTINGS: dict[str, Setting] = settings_of(Config)
+SETTINGS: dict[str, Setting] = settings_of(Config, GROUPS)
 
 
 @dataclass(frozen=True, slots=True)

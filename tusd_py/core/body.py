@@ -126,6 +126,11 @@ class Body:
         self._broken = asyncio.Event()
 
     @property
+    def needs_read_back(self) -> bool:
+        """Whether `accepts` may have to read the bytes again: which algorithm it is, only a trailer will tell."""
+        return self.may_be_discarded and self._hasher is None
+
+    @property
     def client_seconds(self) -> float:
         """What was spent waiting for the client; not yet counted while it is being waited for."""
         return self._watch.client_seconds

@@ -59,7 +59,8 @@ class Store(Protocol):
         With `first_bytes` the caller appends that many, or finishes, or removes the upload, before anybody is told of
         it; so nothing needs to be durable before that is.
 
-        Raises FileExistsError when the id is taken; then nothing is changed.
+        Raises FileExistsError when the id is taken, with `first_bytes` at the latest when they are to count; then
+        nothing is changed.
         """
         ...
 
@@ -70,11 +71,15 @@ class Store(Protocol):
         """
         ...
 
-    async def open(self, upload_id: UploadId) -> StoredUpload:
-        """Open for change; the caller holds the lock. Repairs first what a crash left: the offset is settled after."""
+    async def open(self, upload_id: UploadId, expected_offset: int | None = None) -> StoredUpload:
+        """Open for change; the caller holds the lock. Repairs first what a crash left: the offset is settled after.
+
+        `expected_offset`: where the caller wants to append. A store that left the upload there may take that for
+        granted, if it notices at the latest when bytes are to count that somebody else has changed it since.
+        """
         ...
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Give back threads and connections, when no request is running any more."""
         ...
 

@@ -23,7 +23,7 @@ from tusd_py.core.ports import Capabilities, Concatenates, Locker, Store, Stored
 from tusd_py.core.rules import Offers, Rules, as_bad_partials, refuse_final, total_length
 from tusd_py.core.upkeep import Upkeep, soon
 from tusd_py.core.upload import State, Upload, UploadId, final_id, new_id
-from tusd_py.errors import Interrupted, RequestError, server_shutdown
+from tusd_py.errors import BackendError, Interrupted, RequestError, server_shutdown
 from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.uploads")
@@ -71,7 +71,7 @@ class Uploads:
         """Write `body` at `command.offset`, and finish the upload if that was all."""
         self._refuse_when_stopping()
         async with self._hold(command.id, body):
-            stored = await self._store.open(command.id)
+            stored = await self._store.open(command.id, command.offset)
             try:
                 was_available = stored.upload.is_available
                 self._rules.check_append(stored.upload, command)
@@ -97,7 +97,10 @@ class Uploads:
         Never interrupts a healthy append; one whose client is stalled is ended first (failures F20). Drives on what a
         crash left half-done (failures F6). RequestError: 404, or 410 when it has expired.
         """
-        is_held = await self._locker.settle(upload_id)
+        try:
+            is_held = await self._locker.settle(upload_id)
+        except BackendError:
+            is_held = True  # for all that is known; the offset last settled is true all the same
         upload = await self._upkeep.read(upload_id)
         if upload.is_due and not is_held:
             upload = await self._upkeep.drive_when_asked(upload)
@@ -236,7 +239,7 @@ class Uploads:
             raise RequestError("deferred lengths are not offered here", code="ERR_INVALID_UPLOAD_LENGTH_DEFER")
         await stored.close()
         await self._can.defers_length.declare_length(upload.id, upload.length)
-        return await self._store.open(upload.id)
+        return await self._store.open(upload.id, upload.offset)
 
     # Checks.
 

@@ -75,7 +75,7 @@ class MemoryStore:
         self._entries: dict[UploadId, _Entry] = {}
         self._waiting: dict[UploadId, set[UploadId]] = {}
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         pass
 
     async def create(self, upload: Upload, first_bytes: int | None = None) -> MemoryUpload:
@@ -88,7 +88,7 @@ class MemoryStore:
     async def read(self, upload_id: UploadId) -> Upload:
         return self._entry(upload_id).upload
 
-    async def open(self, upload_id: UploadId) -> MemoryUpload:
+    async def open(self, upload_id: UploadId, expected_offset: int | None = None) -> MemoryUpload:
         return MemoryUpload(self._entry(upload_id))
 
     async def declare_length(self, upload_id: UploadId, length: int) -> None:

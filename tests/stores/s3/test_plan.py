@@ -1,0 +1,80 @@
+"""Where parts end: every byte is in one of them, and all keep to the limits of the provider."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tusd_py.errors import RequestError
+from tusd_py.stores.s3.plan import GIB, MIB, Limits, Plan, joined
+
+AMAZON = Limits()
+
+
+@given(length=st.integers(1, AMAZON.max_object_bytes), preferred=st.integers(5 * MIB, 64 * MIB))
+def test_an_upload_of_known_length_fits_into_the_numbers_there_are(length: int, preferred: int) -> None:
+    plan = Plan(AMAZON, preferred)
+    start, number = 0, 1
+    while start < length:
+        size = plan.part_bytes(start, number, length)
+        assert AMAZON.min_part_bytes <= size <= AMAZON.max_part_bytes
+        step = min(max((length - start) // size, 1), 97)  # so many of one size, to be quick
+        start, number = start + step * size, number + step
+    assert number - 1 <= AMAZON.max_parts
+
+
+@pytest.mark.parametrize("length", [1, 8 * MIB, 23 * GIB])
+def test_parts_have_the_preferred_size_as_long_as_that_will_do(length: int) -> None:
+    assert Plan().part_bytes(0, 1, length) == 8 * MIB
+
+
+def test_numbers_are_kept_in_reserve_for_attempts_that_fail() -> None:
+    size = Plan().part_bytes(0, 1, 5_000 * GIB)
+    assert 5_000 * GIB / size <= 3_000
+
+
+def test_parts_of_an_unknown_length_grow() -> None:
+    plan = Plan()
+    sizes = [plan.part_bytes(0, number, None) for number in (1, 1_000, 1_001, 9_001)]
+    assert sizes == [8 * MIB, 8 * MIB, 16 * MIB, 4096 * MIB]
+    assert sum(plan.part_bytes(0, number, None) for number in range(1, 10_001)) > 5_000 * GIB
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(RequestError) as error:
+        Plan().part_bytes(0, 10_000, 6 * GIB)
+    assert error.value.status == 413
+    with pytest.raises(RequestError):
+        Plan().part_bytes(0, 10_001, None)
+    with pytest.raises(RequestError):
+        Plan().check(AMAZON.max_object_bytes + 1)
+    Plan().check(AMAZON.max_object_bytes)
+    Plan().check(None)
+
+
+small = Limits(min_part_bytes=5, max_part_bytes=50)
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=60))
+def test_the_parts_of_a_whole_have_every_byte_of_its_sources_once_and_in_order(sizes: list[int]) -> None:
+    parts = list(joined(sizes, small))
+    ranges = [each for part in parts for each in part]
+    assert all(start < end for _, start, end in ranges)
+    expected = [(index, byte) for index, size in enumerate(sizes) for byte in range(size)]
+    assert [(index, byte) for index, start, end in ranges for byte in range(start, end)] == expected
+    lengths = [sum(end - start for _, start, end in part) for part in parts]
+    assert all(small.min_part_bytes <= length <= small.max_part_bytes for length in lengths[:-1])
+    assert all(length <= small.max_part_bytes for length in lengths)
+
+
+def test_long_sources_are_copied_as_they_are() -> None:
+    assert list(joined([12 * GIB], AMAZON)) == [
+        [(0, 0, 5 * GIB)],
+        [(0, 5 * GIB, 10 * GIB)],
+        [(0, 10 * GIB, 12 * GIB)],
+    ]
+
+
+def test_ten_thousand_short_sources_fit() -> None:
+    assert len(list(joined([MIB] * 60_000, AMAZON))) <= AMAZON.max_parts

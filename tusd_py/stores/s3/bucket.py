@@ -1,0 +1,128 @@
+"""What the uploads of one store share: the bucket and how to talk to it, memory, and what is known without asking."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tusd_py.core.upload import Upload, UploadId
+from tusd_py.stores.s3 import crc
+from tusd_py.stores.s3.chain import Chain, Link
+from tusd_py.stores.s3.client import Client
+from tusd_py.stores.s3.control import Control
+from tusd_py.stores.s3.failures import Failures
+from tusd_py.stores.s3.memory import Memory, Part
+from tusd_py.stores.s3.names import Names
+from tusd_py.stores.s3.plan import Plan
+from tusd_py.stores.s3.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """`slots` bound how many parts are being sent at once, whosever they are (failures F25)."""
+
+    client: Client
+    control: Control
+    chain: Chain
+    names: Names
+    plan: Plan
+    memory: Memory
+    slots: asyncio.Semaphore
+    warm: Warm
+    failures: Failures
+    part_headers: Mapping[str, str] = field(default_factory=dict)
+    buffered_parts: int = 4
+    has_crc: bool = True
+    is_conditional: bool = True
+
+    async def aclose(self) -> None:
+        self.warm.clear()
+        await self.client.aclose()
+        self.control.close()
+
+    def crc_header(self, value: int | None) -> dict[str, str]:
+        """What has the storage refuse other bytes than these, where it can."""
+        return {crc.HEADER: crc.to_text(value)} if value is not None and self.has_crc else {}
+
+    def object_arguments(self, upload: Upload) -> dict[str, str]:
+        """The same as `object_headers`, for boto3."""
+        return {"ContentType": self.object_headers(upload)["content-type"]}
+
+    def object_headers(self, upload: Upload) -> dict[str, str]:
+        """What the object of an upload is made with."""
+        content_type = upload.metadata.values.get("filetype", "")
+        return {"content-type": content_type if _MEDIA_TYPE.fullmatch(content_type) else "application/octet-stream"}
+
+
+_WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}"
+_MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}(?:; ?{_WORD}={_WORD})*")
+"""As clients may name one in their metadata; anything else does not become a header."""
+
+
+class Taken(NamedTuple):
+    """A part that S3 has, as Complete must name it."""
+
+    etag: str
+    crc: int | None
+
+
+@dataclass(slots=True)
+class Known:
+    """An upload as this process left it: with nothing of it under way. `taken` are its parts, by number."""
+
+    link: Link
+    tail: Part
+    taken: dict[int, Taken] = field(default_factory=dict)
+
+
+class Warm:
+    """What was left lately. It saves asking, and is never relied on: a state that is not the newest any more cannot be
+    followed by a write. Tails go first where memory is short."""
+
+    def __init__(self, capacity: int = 10_000) -> None:
+        self._capacity = capacity
+        self._known: OrderedDict[UploadId, Known] = OrderedDict()
+
+    def keep(self, upload_id: UploadId, known: Known) -> None:
+        self.forget(upload_id)
+        self._known[upload_id] = known
+        while len(self._known) > self._capacity:
+            self._known.popitem(last=False)[1].tail.release()
+
+    def take(self, upload_id: UploadId, offset: int) -> Known | None:
+        """What is known, if it is at this offset; the caller has it from now on."""
+        known = self._known.pop(upload_id, None)
+        if known is not None and known.link.record.upload.offset != offset:
+            known.tail.release()
+            return None
+        return known
+
+    def offset(self, upload_id: UploadId) -> int | None:
+        known = self._known.get(upload_id)
+        return known.link.record.upload.offset if known is not None else None
+
+    def record(self, upload_id: UploadId) -> Record | None:
+        """The newest state that is known to have been written."""
+        known = self._known.get(upload_id)
+        return known.link.record if known is not None else None
+
+    def forget(self, upload_id: UploadId) -> None:
+        known = self._known.pop(upload_id, None)
+        if known is not None:
+            known.tail.release()
+
+    def relieve(self, count: int) -> None:
+        """Let go of so many bytes of tails, if there are as many; the oldest first."""
+        for upload_id in [each for each, known in self._known.items() if known.tail.size]:
+            count -= self._known[upload_id].tail.size
+            self.forget(upload_id)
+            if count <= 0:
+                return
+
+    def clear(self) -> None:
+        for upload_id in list(self._known):
+            self.forget(upload_id)

@@ -1,0 +1,98 @@
+"""What S3 refuses or fails at in the words of the house: one place translates it, and logs once what to do."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+
+from tusd_py.errors import BackendError, upload_locked
+from tusd_py.logs import event
+from tusd_py.stores.s3.chain import Superseded
+from tusd_py.stores.s3.client import S3Error, Unclear
+
+log = logging.getLogger("tusd_py.s3")
+
+_QUIET_SECONDS = 300.0
+
+_ADVICE = {
+    "AccessDenied": "the credentials may not do this: see the permissions that `tusd-py check` names",
+    "AccountProblem": "the storage has a problem with the account: see its console",
+    "ExpiredToken": "the session token has expired: renew it, or use credentials that boto3 can renew by itself",
+    "Forbidden": "the credentials may not do this: see the permissions that `tusd-py check` names",
+    "InvalidAccessKeyId": "the storage does not know this access key: correct AWS_ACCESS_KEY_ID or the profile",
+    "InvalidBucketName": "no bucket can have this name: correct --s3-bucket",
+    "NoCredentialsError": "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
+    "NoSuchBucket": "the bucket does not exist: create it, or correct --s3-bucket",
+    "PermanentRedirect": "the bucket is in another region: set AWS_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region: set AWS_REGION",
+    "QuotaExceeded": "the quota is used up: raise it or free space",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong: set it by NTP",
+    "SignatureDoesNotMatch": "the secret key is wrong: correct AWS_SECRET_ACCESS_KEY or the profile",
+    "XMinioStorageFull": "the storage is full: free space",
+}
+_IS_FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage"}
+
+
+def advice(error: Exception) -> str:
+    """What to do about it."""
+    if isinstance(error, S3Error):
+        return _ADVICE.get(error.code, "see the reason")
+    if isinstance(error, Unclear):
+        return "see whether the storage answers at the endpoint; clients try again meanwhile"
+    return "see the error"
+
+
+class Failures:
+    """Translates the failures of one bucket. The client gets a fixed text, the log the call and what to do."""
+
+    def __init__(self, bucket: str) -> None:
+        self._bucket = bucket
+        self._logged_at: dict[str, float] = {}
+        self._translation = _Translation(self)
+
+    def translated(self) -> _Translation:
+        """A context: S3Error, Unclear and OSError become BackendError, Superseded `upload_locked()`."""
+        return self._translation
+
+    def log(self, error: Exception) -> None:
+        kind = error.code if isinstance(error, S3Error) else type(error).__name__
+        now = time.monotonic()
+        if now - self._logged_at.get(kind, -_QUIET_SECONDS) < _QUIET_SECONDS:
+            return
+        self._logged_at[kind] = now
+        event(log, "StoreFailed", level=logging.ERROR, bucket=self._bucket, reason=str(error), advice=advice(error))
+
+
+class _Translation:
+    """Keeps no state, so one serves all who are in it at once."""
+
+    __slots__ = ("_failures",)
+
+    def __init__(self, failures: Failures) -> None:
+        self._failures = failures
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Superseded):
+            raise upload_locked() from error
+        if isinstance(error, FileExistsError) or not isinstance(error, S3Error | Unclear | OSError | ValueError):
+            return
+        self._failures.log(error)
+        if isinstance(error, S3Error) and error.code in _IS_FULL:
+            raise BackendError(
+                "no space left to store uploads; the offset acknowledged so far is unharmed",
+                code="ERR_INSUFFICIENT_STORAGE",
+                status=507,
+            ) from error
+        if isinstance(error, Unclear):
+            raise BackendError(
+                "the storage does not answer just now; the offset acknowledged so far is unharmed",
+                code="ERR_STORAGE_UNAVAILABLE",
+                status=503,
+            ) from error
+        raise BackendError from error
