@@ -27,7 +27,7 @@ ARROWS = {
     "web": {"errors", "extensions", "core", "protocol", "logs"},
     "config": {"errors"},
     "app": {"errors", "config", "core", "stores", "lockers", "web", "logs", "metrics", "memory", "tracing"},
-    "checking": {"errors", "config", "stores"},
+    "checking": {"errors", "config", "stores", "app"},
     "cli": {"errors", "config", "logs", "app", "server", "checking"},
     "__main__": {"cli"},
 }

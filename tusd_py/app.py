@@ -110,7 +110,7 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
 
 def _store(config: Config) -> DiskStore | S3Store:
     if config.s3_bucket:
-        return _s3_store(config)
+        return s3_store(config)
     store = DiskStore(
         config.upload_dir,
         is_durable=config.durability == "power",
@@ -121,7 +121,8 @@ def _store(config: Config) -> DiskStore | S3Store:
     return store
 
 
-def _s3_store(config: Config) -> S3Store:
+def s3_store(config: Config) -> S3Store:
+    """Makes no request. Raises ConfigError for what cannot be right."""
     try:
         from tusd_py.stores.s3.connecting import S3Settings, connect  # noqa: PLC0415  (an extra)
     except ModuleNotFoundError as error:

@@ -94,8 +94,10 @@ def run(words: Sequence[str], config: Config, tell: Callable[[str], object]) -> 
     """`words` are those after the command. Returns the exit code; raises ConfigError for code 2."""
     config = _aimed(words, config)
     place = Place(config.s3_bucket, config.s3_object_prefix, config.s3_endpoint)
+    from tusd_py.app import s3_store  # noqa: PLC0415  (who only wants help waits for no server)
+
     try:
-        outcome, advice = asyncio.run(_examined(_connected(config), place, config))
+        outcome, advice = asyncio.run(_examined(s3_store(config), place, config))
     except KeyboardInterrupt:
         _say("tusd-py: interrupted\n")
         return _INTERRUPTED
@@ -128,22 +130,6 @@ def _aimed(words: Sequence[str], config: Config) -> Config:
         rules = "letters, digits, dots and dashes" if config.s3_endpoint else "3 to 63 a-z, 0-9, dots and dashes"
         raise ConfigError(f"no bucket can have the name {config.s3_bucket!r}; allowed: {rules}")
     return config
-
-
-def _connected(config: Config) -> S3Store:
-    try:
-        from tusd_py.stores.s3.connecting import S3Settings, connect  # noqa: PLC0415  (an extra)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"this needs what is not installed here ({error.name}): pip install 'tusd-py[s3]'") from error
-    return connect(
-        S3Settings(
-            bucket=config.s3_bucket,
-            endpoint=config.s3_endpoint,
-            prefix=config.s3_object_prefix,
-            uses_acceleration=config.s3_transfer_acceleration,
-            uses_tls=not config.s3_disable_ssl,
-        )
-    )
 
 
 async def _examined(store: S3Store, place: Place, config: Config) -> tuple[Outcome, list[Advice]]:

@@ -117,6 +117,23 @@ _JSON_REQUEST = (
 )
 
 
+class Seldom:
+    """What goes on failing is worth a line now and then: of each kind one in five minutes."""
+
+    _QUIET_SECONDS = 300.0
+
+    def __init__(self) -> None:
+        self._told_at: dict[object, float] = {}
+
+    def is_due(self, kind: object) -> bool:
+        """Whether to tell of this kind now; then it is told."""
+        now = time.monotonic()
+        if now - self._told_at.get(kind, -self._QUIET_SECONDS) < self._QUIET_SECONDS:
+            return False
+        self._told_at[kind] = now
+        return True
+
+
 class Event:
     """The message of an event's record: as text it is the event and its fields, for any handler."""
 

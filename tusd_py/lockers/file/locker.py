@@ -19,12 +19,11 @@ from tusd_py.lockers.file.folder import Folder
 from tusd_py.lockers.file.peers import Link, Peers
 from tusd_py.lockers.file.ranges import LockFile
 from tusd_py.lockers.turns import Turn, Turns
-from tusd_py.logs import event
+from tusd_py.logs import Seldom, event
 
 log = logging.getLogger("tusd_py.locks")
 
 _TOUCH_SECONDS = 3600.0
-_QUIET_SECONDS = 300.0
 
 _ADVICE = {
     errno.EACCES: "permission denied: let the server's user own the directory and the files in it",
@@ -84,7 +83,7 @@ class _Machine:
         self._file = LockFile(self._folder.lock_path)
         self._peers: Peers | None = None
         self._touched_at = 0.0
-        self._logged_at: dict[int, float] = {}
+        self._seldom = Seldom()
 
     def open(self) -> None:
         if self._file.is_open:
@@ -186,9 +185,7 @@ class _Machine:
 
     def _failure(self, error: OSError) -> BackendError:
         number = error.errno or 0
-        now = time.monotonic()
-        if now - self._logged_at.get(number, -_QUIET_SECONDS) >= _QUIET_SECONDS:
-            self._logged_at[number] = now
+        if self._seldom.is_due(number):
             event(
                 log,
                 "LockerFailed",

@@ -10,19 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tusd_py.errors import BackendError
 from tusd_py.lockers.redis.address import Address, close
-from tusd_py.logs import event
+from tusd_py.logs import Seldom, event
 
 log = logging.getLogger("tusd_py.locks")
 
 COMMAND_SECONDS = 1.0
 _MOST_AT_ONCE = 128  # commands of one bundle: some milliseconds of work for the loop
-_QUIET_SECONDS = 300.0
 
 _ADVICE = {
     "OutOfMemory|OOM": "Redis is out of memory: raise maxmemory, or give the locks a Redis of their own",
@@ -51,7 +49,7 @@ class Connection:
         self.client: Any = address.client()
         self._waiting: list[tuple[Command, asyncio.Future[Any], Convert]] = []
         self._sending: asyncio.Task[None] | None = None
-        self._logged_at: dict[str, float] = {}
+        self._seldom = Seldom()
 
     def call(self, *command: str | int, convert: Convert = lambda answer: answer) -> asyncio.Future[Any]:
         """Redis' answer, or BackendError. `convert` gets the answer first, even if nobody waits for it any more."""
@@ -81,9 +79,7 @@ class Connection:
         what = f"{type(error).__name__} {error}"
         kind = next((kind for kind in _ADVICE if re.search(kind, what)), "")
         kind = kind or ("ConnectionError|OSError" if isinstance(error, OSError) else "")
-        now = time.monotonic()
-        if now - self._logged_at.get(kind, -_QUIET_SECONDS) >= _QUIET_SECONDS:
-            self._logged_at[kind] = now
+        if self._seldom.is_due(kind):
             event(
                 log,
                 "LockerFailed",

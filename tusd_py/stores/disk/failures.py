@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
-import time
 from types import TracebackType
 
 from tusd_py.errors import BackendError
-from tusd_py.logs import event
+from tusd_py.logs import Seldom, event
 
 log = logging.getLogger("tusd_py.disk")
-
-_QUIET_SECONDS = 300.0
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free space or move the upload directory to a larger one",
@@ -42,7 +39,7 @@ class Failures:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._logged_at: dict[int, float] = {}
+        self._seldom = Seldom()
         self._translation = _Translation(self)
 
     def translated(self) -> _Translation:
@@ -50,11 +47,8 @@ class Failures:
         return self._translation
 
     def log(self, error: OSError) -> None:
-        number = error.errno or 0
-        now = time.monotonic()
-        if now - self._logged_at.get(number, -_QUIET_SECONDS) < _QUIET_SECONDS:
+        if not self._seldom.is_due(error.errno or 0):
             return
-        self._logged_at[number] = now
         # As text: who keeps log records must not keep, by its traceback, what was open.
         event(
             log,

@@ -101,10 +101,6 @@ class Warm:
             return None
         return known
 
-    def offset(self, upload_id: UploadId) -> int | None:
-        known = self._known.get(upload_id)
-        return known.link.record.upload.offset if known is not None else None
-
     def record(self, upload_id: UploadId) -> Record | None:
         """The newest state that is known to have been written."""
         known = self._known.get(upload_id)

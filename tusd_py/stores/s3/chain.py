@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tusd_py.stores.s3.client import ATTEMPTS, Client, S3Error, Unclear, pauses
+from tusd_py.stores.s3.client import Client, S3Error, Unclear, attempts, pauses
 from tusd_py.stores.s3.memory import Part
 from tusd_py.stores.s3.record import Record
 from tusd_py.stores.s3.wire import Answer, Payload, Piece
@@ -83,7 +83,7 @@ class Chain:
         if self._is_conditional:
             headers |= {"if-none-match": "*"} if after is None else {"if-match": after.etag}
         payload = _behind(record.encode(self._bucket), tail)
-        for left, pause_seconds in zip(reversed(range(ATTEMPTS)), pauses(), strict=False):
+        for left, pause_seconds in attempts():
             try:
                 return Link(record, (await self._client.put(key, payload, headers)).headers["etag"])
             except S3Error as error:
@@ -114,7 +114,7 @@ class Chain:
         return Link(Record.decode(line), answer.headers["etag"])
 
     async def _read_whole(self, key: str, tail: Part) -> Link | None:
-        for left, pause_seconds in zip(reversed(range(ATTEMPTS)), pauses(), strict=False):
+        for left, pause_seconds in attempts():
             try:
                 async with self._client.stream(key, self._read_headers) as (answer, body), aclosing(body):
                     record = await _split(body, tail)

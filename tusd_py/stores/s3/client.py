@@ -158,7 +158,7 @@ class Client:
         payload: Payload = NOTHING,
     ) -> Answer:
         """Again and again, for what does no harm twice."""
-        for left, pause_seconds in zip(reversed(range(ATTEMPTS)), pauses(), strict=False):
+        for left, pause_seconds in attempts():
             try:
                 return await self._attempt(operation, method, key, query, headers, payload)
             except Unclear:
@@ -202,6 +202,11 @@ class Client:
             target += "?" + encode_query(query)
         keys = await self._keys.keys()
         return target, signed_headers(keys, place.region, method, target, place.host, headers, self._now())
+
+
+def attempts() -> Iterator[tuple[int, float]]:
+    """Of each: how many are left after it, and the seconds to wait before the next."""
+    return zip(reversed(range(ATTEMPTS)), pauses(), strict=False)
 
 
 def pauses() -> Iterator[float]:

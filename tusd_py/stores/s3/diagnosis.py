@@ -1,7 +1,7 @@
 """What a failed call says about settings, credentials, the network or permissions: one line for whoever runs this.
 
-Pure: an error goes in, words come out. Whether a storage does what is needed is `traits`'; what the log of a running
-server says, `failures`'.
+Pure: an error goes in, words come out. Whether a storage does what is needed is `traits`'; what a running server makes
+of it, `failures`'.
 """
 
 from __future__ import annotations

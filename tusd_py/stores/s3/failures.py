@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import logging
-import time
 from types import TracebackType
 
 from tusd_py.errors import BackendError, upload_locked
-from tusd_py.logs import event
+from tusd_py.logs import Seldom, event
 from tusd_py.stores.s3.chain import Superseded
 from tusd_py.stores.s3.client import S3Error, Unclear
+from tusd_py.stores.s3.diagnosis import fatal
 
 log = logging.getLogger("tusd_py.s3")
 
-_QUIET_SECONDS = 300.0
-
 _ADVICE = {
     "AccessDenied": "the credentials may not do this: see the permissions that `tusd-py check` names",
-    "AccountProblem": "the storage has a problem with the account: see its console",
-    "ExpiredToken": "the session token has expired: renew it, or use credentials that boto3 can renew by itself",
     "Forbidden": "the credentials may not do this: see the permissions that `tusd-py check` names",
-    "InvalidAccessKeyId": "the storage does not know this access key: correct AWS_ACCESS_KEY_ID or the profile",
-    "InvalidBucketName": "no bucket can have this name: correct --s3-bucket",
-    "NoCredentialsError": "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
-    "NoSuchBucket": "the bucket does not exist: create it, or correct --s3-bucket",
-    "PermanentRedirect": "the bucket is in another region: set AWS_REGION",
-    "AuthorizationHeaderMalformed": "the bucket is in another region: set AWS_REGION",
     "QuotaExceeded": "the quota is used up: raise it or free space",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong: set it by NTP",
-    "SignatureDoesNotMatch": "the secret key is wrong: correct AWS_SECRET_ACCESS_KEY or the profile",
     "XMinioStorageFull": "the storage is full: free space",
 }
 _IS_FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage"}
 
 
-def advice(error: Exception) -> str:
-    """What to do about it."""
+def advice(error: Exception, bucket: str) -> str:
+    """What to do about it; where it lies in settings, credentials or the network, as `tusd-py check` says it."""
+    line = fatal(error, bucket)
+    if line is not None:
+        return line
     if isinstance(error, S3Error):
         return _ADVICE.get(error.code, "see the reason")
     if isinstance(error, Unclear):
@@ -48,7 +39,7 @@ class Failures:
 
     def __init__(self, bucket: str) -> None:
         self._bucket = bucket
-        self._logged_at: dict[str, float] = {}
+        self._seldom = Seldom()
         self._translation = _Translation(self)
 
     def translated(self) -> _Translation:
@@ -57,11 +48,9 @@ class Failures:
 
     def log(self, error: Exception) -> None:
         kind = error.code if isinstance(error, S3Error) else type(error).__name__
-        now = time.monotonic()
-        if now - self._logged_at.get(kind, -_QUIET_SECONDS) < _QUIET_SECONDS:
-            return
-        self._logged_at[kind] = now
-        event(log, "StoreFailed", level=logging.ERROR, bucket=self._bucket, reason=str(error), advice=advice(error))
+        if self._seldom.is_due(kind):
+            told = advice(error, self._bucket)
+            event(log, "StoreFailed", level=logging.ERROR, bucket=self._bucket, reason=str(error), advice=told)
 
 
 class _Translation:

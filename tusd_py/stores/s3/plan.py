@@ -48,17 +48,14 @@ class Plan:
         if length is not None and length > limit:
             raise max_size_exceeded(limit)
 
-    def part_bytes(self, start: int, number: int, length: int | None, given: int | None = None) -> int:
+    def part_bytes(self, start: int, number: int, length: int | None) -> int:
         """The size of part `number`, which begins at byte `start`; only the upload's last part may be shorter.
 
-        `given` is the size of the first part, where all must be alike. Raises RequestError where the numbers that are
-        left do not hold what is missing.
+        Raises RequestError where the numbers that are left do not hold what is missing.
         """
         limits = self.limits
         left = limits.max_parts - number + 1
-        if given is not None and limits.wants_equal_parts:
-            size = given
-        elif length is None:
+        if length is None:
             size = self._rounded(
                 self.preferred_bytes << (0 if limits.wants_equal_parts else (number - 1) // GROWTH_PARTS)
             )

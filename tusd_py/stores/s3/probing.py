@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError
 
 from tusd_py.errors import ConfigError
 from tusd_py.stores.s3 import crc
-from tusd_py.stores.s3.client import ATTEMPTS, Client, S3Error, Unclear, pauses
+from tusd_py.stores.s3.client import Client, S3Error, Unclear, attempts
 from tusd_py.stores.s3.control import Control, Response
 from tusd_py.stores.s3.diagnosis import action, fatal, is_throttled, operation, refusal
 from tusd_py.stores.s3.wire import Answer, payload
@@ -128,7 +128,7 @@ class Bench:
 
     async def put(self, key: str, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
         """Once; again only where the storage asks for patience, as some do after a write a second to one key."""
-        for left, pause_seconds in zip(reversed(range(ATTEMPTS)), pauses(), strict=False):
+        for left, pause_seconds in attempts():
             self.sent_bytes += len(body)
             try:
                 answer = await self._timed("PutObject", self.client.put(key, payload(body), headers or {}))

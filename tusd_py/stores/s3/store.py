@@ -93,7 +93,8 @@ class S3Store:
 
     async def declare_length(self, upload_id: UploadId, length: int) -> None:
         self._bucket.plan.check(length)
-        stored = await self.open(upload_id, self._bucket.warm.offset(upload_id))
+        known = self._bucket.warm.record(upload_id)
+        stored = await self.open(upload_id, known.upload.offset if known is not None else None)
         try:
             await stored.declare_length(length)
         finally:

@@ -30,11 +30,7 @@ _RESUME_AT_BYTES = 1024 * 1024
 
 
 class WireError(Exception):
-    """The network failed. `was_sent` False: the storage has certainly not seen the whole request."""
-
-    def __init__(self, message: str, *, was_sent: bool) -> None:
-        super().__init__(message)
-        self.was_sent = was_sent
+    """The network failed; whether the storage has seen the request, nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +161,7 @@ class _Connection(asyncio.Protocol):
         if self._drained is not None:
             await _within(self._drained, silence_seconds, "took no bytes")
         if self.is_lost.is_set() and not self.answer.status:
-            raise WireError("the storage closed the connection", was_sent=False)
+            raise WireError("the storage closed the connection")
 
     async def head(self, silence_seconds: float) -> None:
         """Until the head of the answer is there."""
@@ -186,7 +182,7 @@ class _Connection(asyncio.Protocol):
 
     async def _wait(self, silence_seconds: float) -> None:
         if self.is_lost.is_set():
-            raise WireError("the storage closed the connection", was_sent=True)
+            raise WireError("the storage closed the connection")
         self._news = self._loop.create_future()
         try:
             await _within(self._news, silence_seconds, "did not answer")
@@ -214,7 +210,7 @@ async def _within(future: asyncio.Future[None], seconds: float, what: str) -> No
         async with asyncio.timeout(seconds):
             await future
     except TimeoutError:
-        raise WireError(f"the storage {what} for {seconds:g} s", was_sent=True) from None
+        raise WireError(f"the storage {what} for {seconds:g} s") from None
 
 
 class Wire:
@@ -286,9 +282,9 @@ class Wire:
                     server_hostname=self._host if self._tls else None,
                 )
         except TimeoutError:
-            raise WireError(f"no connection within {_CONNECT_SECONDS:g} s", was_sent=False) from None
+            raise WireError(f"no connection within {_CONNECT_SECONDS:g} s") from None
         except OSError as error:
-            raise WireError(f"no connection: {error.strerror or error}", was_sent=False) from error
+            raise WireError(f"no connection: {error.strerror or error}") from error
         return connection
 
 
