@@ -124,7 +124,8 @@ def _store(config: Config) -> DiskStore | S3Store:
 def s3_store(config: Config) -> S3Store:
     """Makes no request. Raises ConfigError for what cannot be right."""
     try:
-        from tusd_py.stores.s3.connecting import S3Settings, connect  # noqa: PLC0415  (an extra)
+        from tusd_py.stores.s3.connecting import connect  # noqa: PLC0415  (an extra)
+        from tusd_py.stores.s3.settings import S3Settings  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"--s3-bucket needs what is not installed here ({error.name}): pip install 'tusd-py[s3]'"
@@ -144,6 +145,16 @@ def s3_store(config: Config) -> S3Store:
             uses_tls=not config.s3_disable_ssl,
             buffered_parts=config.s3_max_buffered_parts,
             logs_calls=config.s3_log_api_calls,
+            object_key=config.s3_object_key,
+            has_metadata=config.s3_object_metadata,
+            storage_class=config.s3_storage_class,
+            tags=config.s3_tags,
+            acl="" if config.s3_acl == "none" else config.s3_acl,
+            encryption="" if config.s3_encryption == "none" else config.s3_encryption,
+            kms_key=config.s3_kms_key,
+            customer_key_file=config.s3_customer_key_file,
+            redirect_seconds=config.s3_redirect_downloads,
+            public_endpoint=config.s3_public_endpoint,
         )
     )
 

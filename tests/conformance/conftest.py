@@ -11,7 +11,8 @@ from s3servers import S3Server
 from tusd_py.core.ports import Store
 from tusd_py.stores.disk import DiskStore
 from tusd_py.stores.memory import MemoryStore
-from tusd_py.stores.s3.connecting import S3Settings, connect
+from tusd_py.stores.s3.connecting import connect
+from tusd_py.stores.s3.settings import S3Settings
 
 
 def _disk(path: Path, **settings: bool) -> DiskStore:

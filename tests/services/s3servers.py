@@ -6,7 +6,7 @@ survives `kill()` and `start()`, but for Moto, which keeps all in memory.
 
 from __future__ import annotations
 
-import contextlib
+import base64
 import os
 import shutil
 import signal
@@ -24,10 +24,14 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.server.certificates import make_certificate
+
 HOST = "127.0.0.1"
 START_SECONDS = 20.0
 END_SECONDS = 5.0
 POLL_SECONDS = 0.01
+KMS_KEY = "tests-key"
+"""That MinIO encrypts with where it is asked to."""
 
 
 class MissingService(Exception):
@@ -38,9 +42,11 @@ class S3Server:
     """One server process, started when it is made. The port stays the same when it is started again."""
 
     name: ClassVar[str]
+    scheme: ClassVar[str] = "http"
     access_key = "tests-access"
     secret_key = "tests-secret-key"
     region = "us-east-1"
+    running: ClassVar[list[S3Server]] = []
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -51,10 +57,11 @@ class S3Server:
         self._port_holder.bind((HOST, 0))
         self.host = HOST
         self.port: int = self._port_holder.getsockname()[1]
-        self.endpoint = f"http://{HOST}:{self.port}"
+        self.endpoint = f"{self.scheme}://{HOST}:{self.port}"
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         self._session = boto3.session.Session()
-        self._clients: list[Any] = []
+        self.running.append(self)
+        self._clients: dict[str, tuple[str | None, Any]] = {}
         try:
             self.start()
         except BaseException:
@@ -75,6 +82,11 @@ class S3Server:
         return self._process.pid
 
     @property
+    def certificate(self) -> Path | None:
+        """Whose key signs for it, where it speaks TLS."""
+        return None
+
+    @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
@@ -86,28 +98,37 @@ class S3Server:
         secret_key: str | None = None,
         **config: Any,
     ) -> Any:
-        """A boto3 client, of this server or of a proxy in front of it; `stop()` closes it.
+        """A boto3 client, of this server or of a proxy in front of it, the same one for the same arguments.
 
         It repeats nothing unless asked to, so that a test sees each failure. `config` goes to botocore's Config.
+        `close_clients()` and `stop()` close its connections.
         """
-        s3 = config.pop("s3", {"addressing_style": "path"})
-        client = self._session.client(
-            "s3",
-            endpoint_url=endpoint or self.endpoint,
-            region_name=self.region,
-            aws_access_key_id=access_key or self.access_key,
-            aws_secret_access_key=secret_key or self.secret_key,
-            config=Config(
-                signature_version="s3v4", s3=s3, retries={"total_max_attempts": 1 + retries}, proxies={}, **config
-            ),
-        )
-        self._clients.append(client)
-        return client
+        key = repr((endpoint, retries, access_key, secret_key, sorted(config.items())))
+        if key not in self._clients:
+            s3 = config.pop("s3", {"addressing_style": "path"})
+            client = self._session.client(
+                "s3",
+                endpoint_url=endpoint or self.endpoint,
+                verify=str(self.certificate) if self.certificate is not None else None,
+                region_name=self.region,
+                aws_access_key_id=access_key or self.access_key,
+                aws_secret_access_key=secret_key or self.secret_key,
+                config=Config(
+                    signature_version="s3v4", s3=s3, retries={"total_max_attempts": 1 + retries}, proxies={}, **config
+                ),
+            )
+            self._clients[key] = endpoint, client
+        return self._clients[key][1]
+
+    def close_clients(self) -> None:
+        """What a test used: one that is used again connects again, those of proxies, which end, are forgotten."""
+        for _, client in self._clients.values():
+            client.close()
+        self._clients = {key: each for key, each in self._clients.items() if each[0] is None}
 
     def new_bucket(self) -> str:
         name = f"tests-{uuid.uuid4().hex}"
-        with contextlib.closing(self.client()) as client:
-            client.create_bucket(Bucket=name)
+        self.client().create_bucket(Bucket=name)
         return name
 
     def start(self) -> None:
@@ -118,8 +139,7 @@ class S3Server:
             self._process = subprocess.Popen(
                 self._command(), cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        with contextlib.closing(self.client(connect_timeout=1, read_timeout=START_SECONDS)) as client:
-            self._await_answer(client)
+        self._await_answer(self.client(connect_timeout=1, read_timeout=START_SECONDS))
 
     def _await_answer(self, client: Any) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -157,9 +177,9 @@ class S3Server:
 
     def stop(self) -> None:
         """Ends the process in whatever state it is, and removes its folder. May be called again."""
-        for client in self._clients:
-            client.close()
-        self._clients.clear()
+        self.close_clients()
+        if self in self.running:
+            self.running.remove(self)
         if self._process is not None and self._process.poll() is None:
             self.resume()
             self._process.terminate()
@@ -197,7 +217,26 @@ class MinIO(S3Server):
             "MINIO_ROOT_PASSWORD": self.secret_key,
             "MINIO_BROWSER": "off",  # no console, so no port of it
             "MINIO_UPDATE": "off",  # it asks nobody for newer versions
+            "MINIO_KMS_SECRET_KEY": f"{KMS_KEY}:{base64.b64encode(bytes(32)).decode()}",
         }
+
+
+class SecureMinIO(MinIO):
+    """With TLS, and a certificate that nobody but its file vouches for."""
+
+    name = "minio-tls"
+    scheme = "https"
+
+    def start(self) -> None:
+        folder = self.folder / "certificates"
+        if not folder.exists():
+            folder.mkdir()
+            make_certificate(self.certificate, folder / "private.key")
+        super().start()
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "certificates" / "public.crt"
 
 
 class Versitygw(S3Server):

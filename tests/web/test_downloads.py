@@ -119,6 +119,14 @@ def store_of(payload: bytes, **settings: Any) -> PatternStore:
     return PatternStore(lambda start, end: payload[start:end], **settings)
 
 
+@dataclass
+class RedirectingStore(PatternStore):
+    """Has its bytes elsewhere, too."""
+
+    async def location(self, upload_id: UploadId, content_type: str, disposition: str) -> str | None:
+        return f"https://elsewhere.example/{upload_id}?{content_type}&{disposition}"
+
+
 def finished(length: int = len(PAYLOAD), metadata: Mapping[str, str] | None = None, **changes: Any) -> Upload:
     values: dict[str, Any] = {
         "id": ID,
@@ -204,6 +212,20 @@ async def test_the_whole_upload() -> None:
         "etag": ETAG,
         "last-modified": LAST_MODIFIED,
     }
+
+
+@pytest.mark.anyio
+async def test_a_store_may_send_the_client_elsewhere() -> None:
+    store = RedirectingStore(lambda start, end: PAYLOAD[start:end])
+    client = await get(store=store, metadata={"filename": "a.png", "filetype": "image/png"})
+    assert (client.status, client.body, store.reads) == (302, b"", 0)
+    assert client.headers == {
+        "location": f'https://elsewhere.example/{ID}?image/png&inline; filename="a.png"',
+        "cache-control": "no-store",
+        "content-length": "0",
+    }
+    client = await get({"if-none-match": "*"}, store=store)
+    assert client.status == 304
 
 
 @pytest.mark.anyio

@@ -10,6 +10,16 @@ GROUPS = DISK, S3, LOCKS = "Disk", "S3", "Locks"
 
 SWITCH = Switch()
 
+ACLS = (
+    "private",
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "bucket-owner-read",
+    "bucket-owner-full-control",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
@@ -84,6 +94,63 @@ class Storage:
         "", Path(may_be_empty=True), S3,
         "Directory for such files; they have no names and are gone with the process. Empty: that of the system.",
         differs="tusd: no such setting; that of the system.",
+    )  # fmt: skip
+    s3_object_key: str = setting(
+        "{id}", Text("a template such as {date:%Y/%m}/{id}/{metadata[filename]}"), S3,
+        "Key of an upload's object, after s3-object-prefix: {id} (once, so that none replaces another), {date} of its"
+        " creation in UTC, in any form such as {date:%Y-%m}, and {metadata[filename]} or any other value of the"
+        " client's, in which all but letters, digits, dots and dashes becomes _.",
+        differs="tusd: no such setting; always the id.",
+    )  # fmt: skip
+    s3_object_metadata: bool = setting(
+        True, SWITCH, S3,
+        "Give objects the client's metadata, as x-amz-meta-<name>: what is not ASCII as RFC 2047 has it, and as much as"
+        " fits into S3's 2 KB. All of it is in <id>.info.",
+        differs="tusd: as here, but each character that is not ASCII is a question mark, and what does not fit makes"
+        " the upload fail.",
+    )  # fmt: skip
+    s3_storage_class: str = setting(
+        "", Text("the name of a storage class"), S3,
+        "Storage class of objects, as in INTELLIGENT_TIERING. Not of <id>.info, which is written often.",
+        differs="tusd: no such setting.",
+    )  # fmt: skip
+    s3_tags: str = setting(
+        "", Text("tags such as project=mice&team=vision"), S3,
+        "Tags of objects, as in a query of a URL.", differs="tusd: no such setting.",
+    )  # fmt: skip
+    s3_acl: str = setting(
+        "none", Choice("none", *ACLS), S3,
+        "Who else may read objects, as a canned ACL; buckets at Amazon take none unless told to.",
+        differs="tusd: no such setting.",
+    )  # fmt: skip
+    s3_encryption: str = setting(
+        "none", Choice("none", "AES256", "aws:kms", "aws:kms:dsse", "customer"), S3,
+        "How the storage encrypts objects and <id>.info. none: as the bucket says. AES256: with keys of its own"
+        " (SSE-S3). aws:kms: with those of s3-kms-key (SSE-KMS). customer: with s3-customer-key-file, which it forgets"
+        " after each request (SSE-C); without this file nobody can read the objects again.",
+        differs="tusd: no such setting.",
+    )  # fmt: skip
+    s3_kms_key: str = setting(
+        "", Text("the id or the ARN of a key"), S3,
+        "Key for s3-encryption aws:kms. Empty: that of the bucket, or the account's.", differs="tusd: no such setting.",
+    )  # fmt: skip
+    s3_customer_key_file: str = setting(
+        "", Path(may_be_empty=True), S3,
+        "File with the key for s3-encryption customer: 32 bytes, or these in base64, as openssl rand -base64 32 writes"
+        " it.",
+        differs="tusd: no such setting.",
+    )  # fmt: skip
+    s3_redirect_downloads: float = setting(
+        0.0, Duration(may_be_zero=True), S3,
+        "Redirect each GET of a finished upload to a presigned URL, which is good for so long (7d at most): its bytes"
+        " then come from the storage itself. 0: they come through this server. Pages of other origins need CORS rules"
+        " of the bucket.",
+        differs="tusd: no such setting.",
+    )  # fmt: skip
+    s3_public_endpoint: str = setting(
+        "", Url(), S3,
+        "URL of the storage as clients reach it, for such redirects. Empty: s3-endpoint.",
+        differs="tusd: no such setting.",
     )  # fmt: skip
     s3_transfer_acceleration: bool = setting(
         False, SWITCH, S3, "Use Amazon's accelerated endpoints; the bucket must allow it.",

@@ -1,7 +1,8 @@
 """What the core asks of a store and of a locker. The docstrings are the contract; `tests/conformance` holds it.
 
 A store keeps the basics (`Store`, `StoredUpload`) and may do more: `Terminates`, `Concatenates`, `DefersLength`,
-`Expires`, `ServesRanges`. What it can do is found out once, by `Capabilities.of`, and decides what is announced.
+`Expires`, `ServesRanges`, `Redirects`. What it can do is found out once, by `Capabilities.of`, and decides what is
+announced.
 
 Errors: a store raises `errors.upload_not_found()` for what it does not have or has lost, and `BackendError` for
 everything that fails underneath. It never raises for a broken body: see `StoredUpload.append`.
@@ -142,6 +143,15 @@ class ServesRanges(Protocol):
         ...
 
 
+@runtime_checkable
+class Redirects(Protocol):
+    async def location(self, upload_id: UploadId, content_type: str, disposition: str) -> str | None:
+        """A URL that gives anybody who has it the bytes of an available upload, for a while and straight from the
+        storage, with these headers (Content-Type, Content-Disposition). None: `read_range` is to be used.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a store can do beyond the basics, or None. An operator may take some away."""
@@ -151,6 +161,7 @@ class Capabilities:
     concatenates: Concatenates | None
     expires: Expires | None
     serves_ranges: ServesRanges | None
+    redirects: Redirects | None
 
     @classmethod
     def of(cls, store: Store) -> Self:
@@ -160,6 +171,7 @@ class Capabilities:
             concatenates=store if isinstance(store, Concatenates) else None,
             expires=store if isinstance(store, Expires) else None,
             serves_ranges=store if isinstance(store, ServesRanges) else None,
+            redirects=store if isinstance(store, Redirects) else None,
         )
 
 

@@ -167,6 +167,12 @@ class Uploads:
             async for piece in pieces:
                 yield piece
 
+    async def location(self, upload_id: UploadId, content_type: str, disposition: str) -> str | None:
+        """Where else a client may get the bytes of an available upload, if anywhere."""
+        if self._can.redirects is None:
+            return None
+        return await self._can.redirects.location(upload_id, content_type, disposition)
+
     async def refuse_unknown(self, upload_id: UploadId) -> None:
         """Raise what an append to this upload earns before its headers are even looked at: 404, 410, 403."""
         refuse_final(await self._upkeep.read(upload_id))

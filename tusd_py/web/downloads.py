@@ -79,9 +79,16 @@ async def serve(uploads: Uploads, upload: Upload, headers: Headers, send: Send, 
     if status is not None:
         await send_empty(send, status, validators.headers())
         return
+    content_type = describe_type(upload.metadata.values)
+    disposition = describe_disposition(upload.metadata.values, content_type)
+    location = await uploads.location(upload.id, content_type, disposition)
+    if location is not None:
+        # Not to be kept: it is good for a while only.
+        await send_empty(send, 302, encode_headers({"location": location, "cache-control": "no-store"}))
+        return
 
     status, wanted = 200, range(length)
-    about = validators.headers() + _content_headers(upload.metadata.values)
+    about = validators.headers() + encode_headers({"content-type": content_type, "content-disposition": disposition})
     # An empty upload is sent whole, as RFC 9110 14.2 allows: no Content-Range can say "none of 0 bytes", and players
     # that put "bytes=0-" into every request need not fail.
     if length and validators.permit_range(headers.joined("if-range")):
@@ -242,16 +249,6 @@ def _to_int(digits: str) -> int:
     """Any number of digits: `int` gives up above 4300."""
     digits = digits.lstrip("0") or "0"
     return int(digits) if len(digits) <= 20 else _BEYOND
-
-
-def _content_headers(metadata: Mapping[str, str]) -> HeaderLines:
-    content_type = describe_type(metadata)
-    return encode_headers(
-        {
-            "content-type": content_type,
-            "content-disposition": describe_disposition(metadata, content_type),
-        }
-    )
 
 
 def describe_type(metadata: Mapping[str, str]) -> str:

@@ -15,8 +15,9 @@ from tusd_py.core.checksum import Checksum
 from tusd_py.core.upload import Upload, UploadId, new_id
 from tusd_py.stores.s3 import S3Store
 from tusd_py.stores.s3.bucket import Warm
-from tusd_py.stores.s3.connecting import S3Settings, connect
+from tusd_py.stores.s3.connecting import connect
 from tusd_py.stores.s3.memory import Memory
+from tusd_py.stores.s3.settings import S3Settings
 from tusd_py.stores.s3.stored import StoredObject
 
 MIB = 1 << 20
@@ -64,7 +65,6 @@ class Scene:
         return S3Store(replace(bucket, memory=memory, warm=warm))
 
     async def aclose(self) -> None:
-        self.s3.close()
         for store in self._stores.values():
             await store.aclose()
 

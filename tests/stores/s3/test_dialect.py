@@ -17,11 +17,12 @@ from tusd_py.stores.s3 import bucketrules, crc
 from tusd_py.stores.s3.bucket import Bucket
 from tusd_py.stores.s3.bucketrules import BucketRules, advice
 from tusd_py.stores.s3.client import Client, S3Error, Unclear
-from tusd_py.stores.s3.connecting import S3Settings, connect
+from tusd_py.stores.s3.connecting import connect
 from tusd_py.stores.s3.control import Control
 from tusd_py.stores.s3.dialect import PROVIDERS, UNKNOWN, Dialect, Outcome, examine, greet, probe, provider_of
 from tusd_py.stores.s3.plan import Limits
 from tusd_py.stores.s3.probing import Verdict
+from tusd_py.stores.s3.settings import S3Settings
 from tusd_py.stores.s3.traits import TRAITS
 
 pytestmark = pytest.mark.anyio

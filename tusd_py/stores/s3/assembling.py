@@ -26,10 +26,7 @@ async def begin(bucket: Bucket, record: Record, *, is_checked: bool = True) -> s
     checks = {}
     if is_checked and bucket.has_crc:
         checks = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
-    begun = await bucket.control.call(
-        "create_multipart_upload", Key=record.key, **checks, **bucket.object_arguments(record.upload)
-    )
-    return str(begun["UploadId"])
+    return await bucket.control.begin(record.key, bucket.attributes.headers(record.upload), **checks)
 
 
 async def put_if_absent(bucket: Bucket, record: Record, whole: Part) -> bool:
@@ -57,7 +54,7 @@ async def put(bucket: Bucket, record: Record, whole: Part) -> None:
 
 
 def _headers(bucket: Bucket, record: Record, whole: Part) -> dict[str, str]:
-    return bucket.object_headers(record.upload) | bucket.crc_header(whole.crc)
+    return bucket.attributes.headers(record.upload) | bucket.crc_header(whole.crc)
 
 
 async def complete(bucket: Bucket, record: Record, taken: Mapping[int, Taken]) -> None:
@@ -110,7 +107,7 @@ async def _parts(bucket: Bucket, record: Record, taken: Mapping[int, Taken]) -> 
 async def _is_there(bucket: Bucket, record: Record) -> bool:
     """Whether the object has the right size, and the right checksum where S3 tells it."""
     try:
-        answer = await bucket.client.head(record.key, {"x-amz-checksum-mode": "ENABLED", **bucket.part_headers})
+        answer = await bucket.client.head(record.key, {"x-amz-checksum-mode": "ENABLED"})
     except S3Error as error:
         if error.is_missing:
             return False

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tusd_py.core.upload import Upload, UploadId
+from tusd_py.core.upload import UploadId
 from tusd_py.stores.s3 import crc
+from tusd_py.stores.s3.attributes import Attributes
 from tusd_py.stores.s3.chain import Chain, Link
 from tusd_py.stores.s3.client import Client
 from tusd_py.stores.s3.control import Control
@@ -34,8 +33,9 @@ class Bucket:
     slots: asyncio.Semaphore
     warm: Warm
     failures: Failures
-    part_headers: Mapping[str, str] = field(default_factory=dict)
+    attributes: Attributes
     buffered_parts: int = 4
+    redirect_seconds: float = 0.0
     has_crc: bool = True
     is_conditional: bool = True
 
@@ -47,20 +47,6 @@ class Bucket:
     def crc_header(self, value: int | None) -> dict[str, str]:
         """What has the storage refuse other bytes than these, where it can."""
         return {crc.HEADER: crc.to_text(value)} if value is not None and self.has_crc else {}
-
-    def object_arguments(self, upload: Upload) -> dict[str, str]:
-        """The same as `object_headers`, for boto3."""
-        return {"ContentType": self.object_headers(upload)["content-type"]}
-
-    def object_headers(self, upload: Upload) -> dict[str, str]:
-        """What the object of an upload is made with."""
-        content_type = upload.metadata.values.get("filetype", "")
-        return {"content-type": content_type if _MEDIA_TYPE.fullmatch(content_type) else "application/octet-stream"}
-
-
-_WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}"
-_MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}(?:; ?{_WORD}={_WORD})*")
-"""As clients may name one in their metadata; anything else does not become a header."""
 
 
 class Taken(NamedTuple):
@@ -86,12 +72,22 @@ class Warm:
     def __init__(self, capacity: int = 10_000) -> None:
         self._capacity = capacity
         self._known: OrderedDict[UploadId, Known] = OrderedDict()
+        self._keys: OrderedDict[UploadId, str] = OrderedDict()
 
     def keep(self, upload_id: UploadId, known: Known) -> None:
         self.forget(upload_id)
         self._known[upload_id] = known
         while len(self._known) > self._capacity:
             self._known.popitem(last=False)[1].tail.release()
+
+    def keep_key(self, upload_id: UploadId, key: str) -> None:
+        """Of the object of an upload that is available."""
+        self._keys[upload_id] = key
+        if len(self._keys) > self._capacity:
+            self._keys.popitem(last=False)
+
+    def key(self, upload_id: UploadId) -> str | None:
+        return self._keys.get(upload_id)
 
     def take(self, upload_id: UploadId, offset: int) -> Known | None:
         """What is known, if it is at this offset; the caller has it from now on."""
@@ -107,6 +103,7 @@ class Warm:
         return known.link.record if known is not None else None
 
     def forget(self, upload_id: UploadId) -> None:
+        self._keys.pop(upload_id, None)
         known = self._known.pop(upload_id, None)
         if known is not None:
             known.tail.release()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,22 +39,12 @@ class Link:
 
 
 class Chain:
-    """Those of one bucket. `headers` go with each write, `read_headers` with each read (SSE-C)."""
+    """Those of one bucket."""
 
-    def __init__(
-        self,
-        client: Client,
-        bucket: str,
-        *,
-        is_conditional: bool = True,
-        headers: Mapping[str, str] | None = None,
-        read_headers: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, client: Client, bucket: str, *, is_conditional: bool = True) -> None:
         self._client = client
         self._bucket = bucket
         self._is_conditional = is_conditional
-        self._headers = {"content-type": "application/json", **(headers or {})}
-        self._read_headers = read_headers or {}
 
     async def read(self, key: str, *, tail: Part | None = None, known: Record | None = None) -> Link | None:
         """The newest state, None if there is none. Raises S3Error, Unclear, and ValueError for what is no state.
@@ -79,7 +69,7 @@ class Chain:
         """Write `record` as the state after `after`, or as the first. Raises Superseded, S3Error, Unclear."""
         sequence = after.record.sequence if after is not None else 0
         record = replace(record, token=secrets.token_hex(8), sequence=sequence + 1)
-        headers = dict(self._headers)
+        headers = {"content-type": "application/json"}
         if self._is_conditional:
             headers |= {"if-none-match": "*"} if after is None else {"if-match": after.etag}
         payload = _behind(record.encode(self._bucket), tail)
@@ -102,10 +92,10 @@ class Chain:
 
     async def _read(self, key: str) -> Link | None:
         try:
-            answer = await self._client.get(key, self._read_headers, f"0-{_HEAD_BYTES - 1}")
+            answer = await self._client.get(key, {}, f"0-{_HEAD_BYTES - 1}")
             line, newline, _ = answer.body.partition(b"\n")
             if not newline and _size(answer) > len(answer.body):
-                answer = await self._client.get(key, self._read_headers)
+                answer = await self._client.get(key, {})
                 line, _, _ = answer.body.partition(b"\n")
         except S3Error as error:
             if error.is_missing:
@@ -116,7 +106,7 @@ class Chain:
     async def _read_whole(self, key: str, tail: Part) -> Link | None:
         for left, pause_seconds in attempts():
             try:
-                async with self._client.stream(key, self._read_headers) as (answer, body), aclosing(body):
+                async with self._client.stream(key, {}) as (answer, body), aclosing(body):
                     record = await _split(body, tail)
                 if tail.size == record.tail_bytes:
                     return Link(record, answer.headers["etag"])

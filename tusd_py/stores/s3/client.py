@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from tusd_py.logs import event
+from tusd_py.stores.s3.encryption import NO_ENCRYPTION, Encryption
 from tusd_py.stores.s3.signing import Keys, encode_path, encode_query, signed_headers
 from tusd_py.stores.s3.wire import NOTHING, Answer, Payload, Wire, WireError
 
@@ -92,37 +93,37 @@ class Client:
         wire: Wire,
         place: Place,
         keys: KeySource,
+        encryption: Encryption = NO_ENCRYPTION,
         tell: Tell | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._wire = wire
         self._place = place
         self._keys = keys
+        self._encryption = encryption
         self._tell = tell
         self._now = now
 
     async def put(self, key: str, payload: Payload, headers: Mapping[str, str]) -> Answer:
         """Once. Raises Unclear also where the storage says that it failed: it may have written all the same."""
-        return await self._attempt("PutObject", "PUT", key, {}, headers, payload)
+        return await self._attempt("PutObject", "PUT", key, {}, {**headers, **self._encryption.new}, payload)
 
     async def put_again(self, key: str, payload: Payload, headers: Mapping[str, str]) -> Answer:
         """Until it is there, over what may be there."""
-        return await self._persist("PutObject", "PUT", key, {}, headers, payload)
+        return await self._persist("PutObject", "PUT", key, {}, {**headers, **self._encryption.new}, payload)
 
     async def put_part(
         self, key: str, multipart: str, number: int, payload: Payload, headers: Mapping[str, str]
     ) -> Answer:
         """The same bytes under the same number may be sent again."""
         query = {"partNumber": str(number), "uploadId": multipart}
-        return await self._persist("UploadPart", "PUT", key, query, headers, payload)
+        return await self._persist("UploadPart", "PUT", key, query, {**headers, **self._encryption.each}, payload)
 
     async def get(self, key: str, headers: Mapping[str, str], byte_range: str | None = None) -> Answer:
-        if byte_range is not None:
-            headers = {**headers, "range": f"bytes={byte_range}"}
-        return await self._persist("GetObject", "GET", key, {}, headers)
+        return await self._persist("GetObject", "GET", key, {}, self._asking(headers, byte_range))
 
     async def head(self, key: str, headers: Mapping[str, str]) -> Answer:
-        return await self._persist("HeadObject", "HEAD", key, {}, headers)
+        return await self._persist("HeadObject", "HEAD", key, {}, self._asking(headers))
 
     async def delete(self, key: str) -> None:
         await self._persist("DeleteObject", "DELETE", key, {}, {})
@@ -132,8 +133,7 @@ class Client:
         self, key: str, headers: Mapping[str, str], byte_range: str | None = None
     ) -> AsyncGenerator[tuple[Answer, AsyncGenerator[bytes, None]], None]:
         """The bytes as they come, once."""
-        head = dict(headers) if byte_range is None else {**headers, "range": f"bytes={byte_range}"}
-        target, sent = await self._prepared("GET", key, {}, head)
+        target, sent = await self._prepared("GET", key, {}, self._asking(headers, byte_range))
         try:
             async with self._wire.stream("GET", target, sent) as (answer, body):
                 if answer.status not in (200, 206):
@@ -147,6 +147,10 @@ class Client:
         await self._wire.aclose()
 
     # Steps.
+
+    def _asking(self, headers: Mapping[str, str], byte_range: str | None = None) -> dict[str, str]:
+        asked = {**headers, **self._encryption.each}
+        return asked if byte_range is None else {**asked, "range": f"bytes={byte_range}"}
 
     async def _persist(
         self,

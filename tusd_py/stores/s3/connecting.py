@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +23,8 @@ from tusd_py.stores.s3.control import MOST_CALLS, Control
 from tusd_py.stores.s3.failures import Failures
 from tusd_py.stores.s3.memory import Memory
 from tusd_py.stores.s3.names import Names
-from tusd_py.stores.s3.plan import MIB, Limits, Plan
+from tusd_py.stores.s3.plan import Limits, Plan
+from tusd_py.stores.s3.settings import S3Settings
 from tusd_py.stores.s3.store import S3Store
 from tusd_py.stores.s3.wire import Wire
 
@@ -33,31 +34,16 @@ READ_SECONDS = 120.0
 """Completing an upload of many parts may take minutes, and some storages are silent meanwhile."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Settings:
-    """Sizes are bytes. `endpoint` is empty for Amazon; `memory_bytes` and `concurrent_parts` are of one process."""
-
-    bucket: str
-    endpoint: str = ""
-    prefix: str = ""
-    part_bytes: int = 8 * MIB
-    min_part_bytes: int = 5 * MIB
-    concurrent_parts: int = 10
-    memory_bytes: int = 128 * MIB
-    temporary_folder: str | None = None
-    uses_acceleration: bool = False
-    sends_checksums: bool = True
-    uses_tls: bool = True
-    buffered_parts: int = 4
-    logs_calls: bool = False
-
-
 def connect(settings: S3Settings) -> S3Store:
     """Raises ConfigError for what cannot be right."""
+    settings.check_redirects()
     try:
         session = boto3.Session()
         credentials = session.get_credentials()
         s3 = _client(session, settings)
+        presigner = s3
+        if settings.public_endpoint:
+            presigner = _client(session, replace(settings, endpoint=settings.public_endpoint))
         wire, place = _wire(session, s3, settings)
     except (ValueError, botocore.exceptions.BotoCoreError) as error:
         raise ConfigError(f"the settings for S3 are wrong: {error}") from error
@@ -69,8 +55,9 @@ def connect(settings: S3Settings) -> S3Store:
             " the machine a role"
         )
     tell = log_call if settings.logs_calls else None
-    control = Control(s3, credentials, settings.bucket, tell)
-    client = Client(wire, place, control, tell)
+    encryption = settings.encrypted()
+    control = Control(s3, credentials, settings.bucket, encryption, tell, presigner)
+    client = Client(wire, place, control, encryption, tell)
     memory = Memory(settings.memory_bytes, settings.temporary_folder)
     warm = Warm()
     memory.relieve = warm.relieve
@@ -79,13 +66,15 @@ def connect(settings: S3Settings) -> S3Store:
             client=client,
             control=control,
             chain=Chain(client, settings.bucket),
-            names=Names(settings.prefix),
+            names=Names(settings.prefix, settings.template()),
+            attributes=settings.attributes(),
             plan=Plan(Limits(min_part_bytes=settings.min_part_bytes), settings.part_bytes),
             memory=memory,
             slots=asyncio.Semaphore(settings.concurrent_parts),
             warm=warm,
             failures=Failures(settings.bucket),
             buffered_parts=settings.buffered_parts,
+            redirect_seconds=settings.redirect_seconds,
             has_crc=settings.sends_checksums,
         )
     )

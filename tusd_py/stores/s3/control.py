@@ -6,7 +6,7 @@ It also knows what boto3 is best at: whose credentials these are, and where the 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,9 @@ import anyio.to_thread
 import botocore.exceptions
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
+from tusd_py.stores.s3.attributes import METADATA
 from tusd_py.stores.s3.client import S3Error, Tell, Unclear
+from tusd_py.stores.s3.encryption import NO_ENCRYPTION, Encryption
 from tusd_py.stores.s3.signing import Keys
 
 MOST_CALLS = 16
@@ -25,10 +27,25 @@ Response = dict[str, Any]
 
 
 class Control:
-    """One bucket. `s3` is boto3's client."""
+    """One bucket. `s3` is boto3's client; `presigner` another, where clients reach the storage elsewhere."""
 
-    def __init__(self, s3: Any, credentials: Any, bucket: str, tell: Tell | None = None) -> None:
+    def __init__(
+        self,
+        s3: Any,
+        credentials: Any,
+        bucket: str,
+        encryption: Encryption = NO_ENCRYPTION,
+        tell: Tell | None = None,
+        presigner: Any = None,
+    ) -> None:
         self.bucket = bucket
+        self._presigner = presigner or s3
+        self._encryption = {
+            "create_multipart_upload": _arguments(encryption.new),
+            "upload_part_copy": _arguments({**encryption.each, **encryption.source}),
+            "list_parts": _arguments(encryption.each),
+            "complete_multipart_upload": _arguments(encryption.each),
+        }
         self._s3 = s3
         self._credentials = credentials
         self._tell = tell
@@ -40,6 +57,7 @@ class Control:
         """Any operation of boto3's client, by its name there."""
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(MOST_CALLS)
+        arguments |= self._encryption.get(operation, {})
         call: Callable[[], Response] = partial(getattr(self._s3, operation), Bucket=self.bucket, **arguments)
         began_at = time.monotonic()
         status = 0
@@ -66,6 +84,11 @@ class Control:
                 return
             arguments |= {argument: page[field] for argument, field in tokens.items() if page.get(field)}
 
+    async def begin(self, key: str, headers: Mapping[str, str], **arguments: str) -> str:
+        """Begin a multipart upload of an object with these headers; returns its id."""
+        begun = await self.call("create_multipart_upload", Key=key, **_arguments(headers), **arguments)
+        return str(begun["UploadId"])
+
     async def list_parts(self, key: str, multipart: str) -> list[Response]:
         pages = self.pages("list_parts", Key=key, UploadId=multipart)
         return [part async for page in pages for part in page.get("Parts", ())]
@@ -78,6 +101,16 @@ class Control:
             MultipartUpload={"Parts": list(parts)},
             **arguments,
         )
+
+    async def presigned(self, key: str, seconds: int, **arguments: str) -> str:
+        """A URL under which anybody may get an object. Makes no request, but may ask for new credentials."""
+        call = partial(
+            self._presigner.generate_presigned_url,
+            "get_object",
+            Params={"Bucket": self.bucket, "Key": key, **arguments},
+            ExpiresIn=seconds,
+        )
+        return str(await anyio.to_thread.run_sync(call))
 
     async def abort(self, key: str, multipart: str) -> None:
         """Also when there is none."""
@@ -98,6 +131,7 @@ class Control:
 
     def close(self) -> None:
         self._s3.close()
+        self._presigner.close()
 
 
 _PAGING = {
@@ -105,6 +139,30 @@ _PAGING = {
     "list_objects_v2": {"ContinuationToken": "NextContinuationToken"},
     "list_multipart_uploads": {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"},
 }
+
+
+_NAMES = {
+    "content-type": "ContentType",
+    "x-amz-storage-class": "StorageClass",
+    "x-amz-tagging": "Tagging",
+    "x-amz-acl": "ACL",
+    "x-amz-server-side-encryption": "ServerSideEncryption",
+    "x-amz-server-side-encryption-aws-kms-key-id": "SSEKMSKeyId",
+    "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
+    "x-amz-server-side-encryption-customer-key": "SSECustomerKey",
+    "x-amz-server-side-encryption-customer-key-md5": "SSECustomerKeyMD5",
+    "x-amz-copy-source-server-side-encryption-customer-algorithm": "CopySourceSSECustomerAlgorithm",
+    "x-amz-copy-source-server-side-encryption-customer-key": "CopySourceSSECustomerKey",
+    "x-amz-copy-source-server-side-encryption-customer-key-md5": "CopySourceSSECustomerKeyMD5",
+}
+"""What boto3 calls headers."""
+
+
+def _arguments(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Headers as boto3 wants them."""
+    arguments: dict[str, Any] = {_NAMES[name]: value for name, value in headers.items() if name in _NAMES}
+    metadata = {name.removeprefix(METADATA): value for name, value in headers.items() if name.startswith(METADATA)}
+    return {**arguments, "Metadata": metadata} if metadata else arguments
 
 
 def _translated(operation: str, call: Callable[[], Response]) -> Response:

@@ -69,7 +69,7 @@ async def _make_part(
 ) -> None:
     if len(ranges) > 1 or ranges[0][2] - ranges[0][1] < bucket.plan.limits.min_part_bytes:
         data = await _read(bucket, partials, ranges)
-        await bucket.client.put_part(key, multipart, number, payload(data), bucket.part_headers)
+        await bucket.client.put_part(key, multipart, number, payload(data), {})
         return
     index, start, end = ranges[0]
     try:
@@ -93,7 +93,7 @@ async def _read(bucket: Bucket, partials: Sequence[Record], ranges: Sequence[Ran
         if start == end:
             continue
         try:
-            answer = await bucket.client.get(partials[index].key, bucket.part_headers, f"{start}-{end - 1}")
+            answer = await bucket.client.get(partials[index].key, {}, f"{start}-{end - 1}")
         except S3Error as error:
             if error.is_missing:
                 raise upload_not_found() from error

@@ -41,8 +41,10 @@ class S3Store:
         bucket.plan.check(upload.length)
         record = Record(replace(upload, touched_at=time.time()), bucket.names.object(upload))
         stored = StoredObject(bucket, None, record, is_clean=True)
-        # What fits into one part is written down with its first bytes: nobody has been told of it yet.
-        if first_bytes is None or first_bytes >= bucket.plan.preferred_bytes:
+        # What fits into one part is written down with its first bytes: nobody has been told of it yet. An object that
+        # a crash leaves without a state is found by its name, if that is the id.
+        comes_at_once = first_bytes is not None and first_bytes < bucket.plan.preferred_bytes
+        if not (comes_at_once and bucket.names.template.is_plain):
             await stored.record_first()
         return stored
 
@@ -53,6 +55,8 @@ class S3Store:
                 before, link = link, await self._newest(upload_id)
                 if link.etag == before.etag:  # not just finished or removed while we looked
                     raise upload_not_found()  # promise 5, failures F8
+        if link.record.upload.is_available:
+            self._bucket.warm.keep_key(upload_id, link.record.key)
         return link.record.upload
 
     async def open(self, upload_id: UploadId, expected_offset: int | None = None) -> StoredObject:
@@ -140,10 +144,9 @@ class S3Store:
         if start >= end:
             return
         with bucket.failures.translated():
-            record = (await self._newest(upload_id)).record
             try:
                 async with (
-                    bucket.client.stream(record.key, bucket.part_headers, f"{start}-{end - 1}") as (_, body),
+                    bucket.client.stream(await self._key(upload_id), {}, f"{start}-{end - 1}") as (_, body),
                     aclosing(body),
                 ):
                     async for piece in body:
@@ -152,6 +155,24 @@ class S3Store:
                 if error.is_missing:
                     raise upload_not_found() from error
                 raise
+
+    # core.ports.Redirects
+
+    async def location(self, upload_id: UploadId, content_type: str, disposition: str) -> str | None:
+        bucket = self._bucket
+        if not bucket.redirect_seconds:
+            return None
+        with bucket.failures.translated():
+            return await bucket.control.presigned(
+                await self._key(upload_id),
+                int(bucket.redirect_seconds),
+                ResponseContentType=content_type,
+                ResponseContentDisposition=disposition,
+            )
+
+    async def _key(self, upload_id: UploadId) -> str:
+        """Of an available upload, which never changes: asked for once."""
+        return self._bucket.warm.key(upload_id) or (await self._newest(upload_id)).record.key
 
     async def _newest(self, upload_id: UploadId, tail: Part | None = None) -> Link:
         bucket = self._bucket
@@ -165,7 +186,7 @@ class S3Store:
         bucket = self._bucket
         try:
             if record.upload.is_available:
-                await bucket.client.head(record.key, bucket.part_headers)
+                await bucket.client.head(record.key, {})
             elif record.multipart is not None and record.parts:
                 await bucket.control.call("list_parts", Key=record.key, UploadId=record.multipart, MaxParts=1)
         except S3Error as error:

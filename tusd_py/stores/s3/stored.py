@@ -208,7 +208,7 @@ class StoredObject:
     async def _send(self, outgoing: Outgoing, part: Part) -> None:
         bucket = self._bucket
         multipart = await self._prepared()
-        headers = {**bucket.part_headers} | bucket.crc_header(part.crc)
+        headers = bucket.crc_header(part.crc)
         try:
             async with bucket.slots:
                 answer = await bucket.client.put_part(
