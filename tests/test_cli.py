@@ -160,6 +160,9 @@ def test_config_may_be_saved_and_given_back(tmp_path):
         "--s3-endpoint=https://[::1]:9000", "--s3-part-size=7MiB", "--s3-min-part-size=6MiB",
         "--s3-concurrent-part-uploads=11", "--s3-max-buffered-parts=12", "--s3-memory=1GiB", "--s3-temporary-dir=/tmp",
         "--s3-transfer-acceleration", "--s3-disable-content-hashes", "--s3-disable-ssl", "--s3-log-api-calls",
+        "--s3-object-key={date}/{id}", "--s3-object-metadata=false", "--s3-storage-class=GLACIER_IR",
+        "--s3-tags=a=b&c=d", "--s3-acl=public-read", "--s3-encryption=aws:kms", "--s3-kms-key=arn:aws:kms:x",
+        "--s3-customer-key-file=/k", "--s3-redirect-downloads=5m", "--s3-public-endpoint=https://files.example.com",
         "--redis-prefix=p", "--redis-lease=2s",
     ]  # fmt: skip
     shown = {name: setting for name, setting in SETTINGS.items() if not setting.is_secret}

@@ -24,7 +24,7 @@ from tusd_py.core.observer import NOBODY
 from tusd_py.core.patience import Patience
 from tusd_py.core.rules import Rules
 from tusd_py.core.uploads import Uploads
-from tusd_py.errors import ConfigError, RequestError, TusError
+from tusd_py.errors import BackendError, ConfigError, RequestError, TusError
 from tusd_py.lockers.file import FileLocker
 from tusd_py.lockers.memory import MemoryLocker
 from tusd_py.lockers.redis import RedisLocker
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tusd_py.app")
 
+Locker = MemoryLocker | FileLocker | RedisLocker
+
 
 def create_app(config: Config | None = None, *, shared_folder: str | None = None, slot: int = 0) -> Application:
     """The upload server as an ASGI application (tus 1.0), to be served alone or mounted anywhere in another one.
@@ -60,8 +62,8 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     from 0; all others leave both alone.
     """
     config = config or Config()
-    store = _store(config)
     locker = _locker(config)
+    store = _store(config, locker)
     metrics = Metrics(shared_folder, slot) if config.expose_metrics else None
     operations = _operations(config, lambda: uploads.is_stopping, store, metrics)
     provider = tracing.start() if config.tracing else None
@@ -82,9 +84,7 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
             stack.push_async_callback(store.aclose)
             if provider is not None:
                 stack.push_async_callback(tracing.finish, provider)
-            if not isinstance(locker, MemoryLocker):
-                await locker.start()
-                stack.push_async_callback(locker.aclose)
+            await _start(app, stack, locker, store)
             async with anyio.create_task_group() as tasks:
                 endpoint.has_lifespan = True
                 memory.tune(environment.inherited())
@@ -104,13 +104,30 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     )
     app.state.uploads = uploads
     app.state.metrics = metrics
+    app.state.refusal = None
     app.state.operations = Fork(operations, health.missing())
     return app
 
 
-def _store(config: Config) -> DiskStore | S3Store:
+async def _start(app: Application, stack: AsyncExitStack, locker: Locker, store: DiskStore | S3Store) -> None:
+    """What needs others to be there. Raises ConfigError, which is then the application's refusal to start."""
+    try:
+        if not isinstance(locker, MemoryLocker):
+            await locker.start()
+            stack.push_async_callback(locker.aclose)
+        if not isinstance(store, DiskStore):
+            await store.start()
+    except BackendError as error:
+        app.state.refusal = "what uploads need cannot be used just now: the log says why"
+        raise ConfigError(app.state.refusal) from error
+    except ConfigError as error:
+        app.state.refusal = str(error)
+        raise
+
+
+def _store(config: Config, locker: Locker) -> DiskStore | S3Store:
     if config.s3_bucket:
-        return s3_store(config)
+        return s3_store(config, locker if isinstance(locker, RedisLocker) else None)
     store = DiskStore(
         config.upload_dir,
         is_durable=config.durability == "power",
@@ -121,7 +138,7 @@ def _store(config: Config) -> DiskStore | S3Store:
     return store
 
 
-def s3_store(config: Config) -> S3Store:
+def s3_store(config: Config, fences: RedisLocker | None = None) -> S3Store:
     """Makes no request. Raises ConfigError for what cannot be right."""
     try:
         from tusd_py.stores.s3.connecting import connect  # noqa: PLC0415  (an extra)
@@ -155,7 +172,8 @@ def s3_store(config: Config) -> S3Store:
             customer_key_file=config.s3_customer_key_file,
             redirect_seconds=config.s3_redirect_downloads,
             public_endpoint=config.s3_public_endpoint,
-        )
+        ),
+        fences,
     )
 
 
@@ -182,7 +200,7 @@ def _can_write(store: DiskStore | S3Store) -> Callable[[], Awaitable[None]]:
     return health.in_thread(store.probe) if isinstance(store, DiskStore) else store.probe
 
 
-def _locker(config: Config) -> MemoryLocker | FileLocker | RedisLocker:
+def _locker(config: Config) -> Locker:
     if config.locker == "memory":
         return MemoryLocker(timeout_seconds=config.acquire_lock_timeout)
     if config.locker == "redis":
@@ -229,7 +247,7 @@ async def _sweep_forever(uploads: Uploads, interval_seconds: float) -> None:
     """At the start, for what a crash left, and then now and again."""
     while True:
         try:
-            removed = await uploads.sweep()
+            removed = await uploads.sweep() if await uploads.is_sweep_due(interval_seconds) else 0
             if removed:
                 event(log, "Swept", removed=removed)
         except TusError as error:

@@ -135,7 +135,7 @@ def _aimed(words: Sequence[str], config: Config) -> Config:
 async def _examined(store: S3Store, place: Place, config: Config) -> tuple[Outcome, list[Advice]]:
     from tusd_py.stores.s3 import bucketrules, dialect  # noqa: PLC0415
 
-    bucket = store._bucket  # noqa: SLF001  (probes go below the store, to what it is made of)
+    bucket = store.bucket
     try:
         await dialect.greet(bucket.client, place.bucket, place.prefix)
         rules = await bucketrules.read(bucket.control)

@@ -139,6 +139,7 @@ def _serve(config: Config, lifeline: Lifeline | None = None) -> int:
         operations=app.state.operations,
         operations_port=config.metrics_port,
         announce=say_ready if lifeline is None else None,
+        refusal=lambda: app.state.refusal,
     )
     _calm_collector()
     return serve(app, options, on_stop=stop, lifeline=lifeline)

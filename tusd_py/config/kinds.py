@@ -242,8 +242,8 @@ class Path(Text):
 
 
 class Choice(Text):
-    def __init__(self, *options: str) -> None:
-        super().__init__(" or ".join(options), "|".join(options))
+    def __init__(self, *options: str, placeholder: str = "") -> None:
+        super().__init__(" or ".join(options), placeholder or "|".join(options))
         self.options = options
 
     def check(self, value: Any) -> str:

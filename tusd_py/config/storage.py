@@ -119,12 +119,13 @@ class Storage:
         "Tags of objects, as in a query of a URL.", differs="tusd: no such setting.",
     )  # fmt: skip
     s3_acl: str = setting(
-        "none", Choice("none", *ACLS), S3,
-        "Who else may read objects, as a canned ACL; buckets at Amazon take none unless told to.",
+        "none", Choice("none", *ACLS, placeholder="ACL"), S3,
+        "Who else may read objects, as a canned ACL such as bucket-owner-full-control or public-read; buckets at Amazon"
+        " take none unless told to.",
         differs="tusd: no such setting.",
     )  # fmt: skip
     s3_encryption: str = setting(
-        "none", Choice("none", "AES256", "aws:kms", "aws:kms:dsse", "customer"), S3,
+        "none", Choice("none", "AES256", "aws:kms", "aws:kms:dsse", "customer", placeholder="HOW"), S3,
         "How the storage encrypts objects and <id>.info. none: as the bucket says. AES256: with keys of its own"
         " (SSE-S3). aws:kms: with those of s3-kms-key (SSE-KMS). customer: with s3-customer-key-file, which it forgets"
         " after each request (SSE-C); without this file nobody can read the objects again.",

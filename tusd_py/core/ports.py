@@ -124,6 +124,10 @@ class Expires(Protocol):
         """Every upload that is not available, in no order. Costs in proportion to these, not to the finished ones."""
         ...
 
+    async def is_sweep_due(self, interval_seconds: float) -> bool:
+        """Whether this process is to sweep now. False: another one that shares the backend has done so lately."""
+        ...
+
     async def sweep_leftovers(self, hold: Callable[[UploadId], AbstractAsyncContextManager[None]]) -> int:
         """Remove what crashed requests left that belongs to no upload; returns how many things went.
 

@@ -119,6 +119,9 @@ class Upkeep:
         if self._can.terminates is not None:
             await self._can.terminates.terminate(upload_id)
 
+    async def is_sweep_due(self, interval_seconds: float) -> bool:
+        return self._can.expires is not None and await self._can.expires.is_sweep_due(interval_seconds)
+
     async def sweep(self) -> int:
         """Remove expired uploads and leftovers, and drive on what waits; returns how many things went.
 

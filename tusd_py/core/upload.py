@@ -19,6 +19,8 @@ UploadId = NewType("UploadId", str)
 # Also a file name, an object key and a URL segment: no dot, slash, percent sign or control character (failures F35).
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
+_DRAWN = re.compile(r"[0-9a-f]{32}")
+
 
 def parse_id(text: str) -> UploadId | None:
     """The id if `text` is one, else None. Nothing that fails here ever reaches a store or a locker."""
@@ -37,6 +39,11 @@ def final_id(partials: Iterable[UploadId], metadata: str) -> UploadId:
     """
     text = "\n".join([*partials, metadata])
     return UploadId(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32])
+
+
+def is_drawn(upload_id: UploadId) -> bool:
+    """Whether it looks like one of these."""
+    return _DRAWN.fullmatch(upload_id) is not None
 
 
 class State(StrEnum):

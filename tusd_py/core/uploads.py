@@ -177,6 +177,10 @@ class Uploads:
         """Raise what an append to this upload earns before its headers are even looked at: 404, 410, 403."""
         refuse_final(await self._upkeep.read(upload_id))
 
+    async def is_sweep_due(self, interval_seconds: float) -> bool:
+        """Whether it is for this process to sweep, where there are several."""
+        return await self._upkeep.is_sweep_due(interval_seconds)
+
     async def sweep(self) -> int:
         """Remove expired uploads and leftovers, and drive on what waits; returns how many things went."""
         return await self._upkeep.sweep()

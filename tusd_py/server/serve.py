@@ -53,7 +53,8 @@ class ServeOptions:
     """Plain values; `unix_sock` wins over host and port, and TLS is on if `tls_certificate` is set.
 
     `announce` is called once, with the address, as soon as requests are answered. `operations` is an application for
-    `operations_port` (0: none), on the same host, that the bound on connections does not apply to.
+    `operations_port` (0: none), on the same host, that the bound on connections does not apply to. `refusal` says why
+    the application has not started, where that was foreseen.
     """
 
     host: str
@@ -69,6 +70,7 @@ class ServeOptions:
     operations: Any = None
     operations_port: int = 0
     announce: Callable[[str], None] | None = None
+    refusal: Callable[[], str | None] = lambda: None
 
 
 def serve(app: Any, options: ServeOptions, *, on_stop: Callable[[], None], lifeline: Lifeline | None = None) -> int:
@@ -125,6 +127,7 @@ class Server(uvicorn.Server):
         self._tls: ssl.SSLContext | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_retiring = False
+        self._exit_code = 0
         self._news = asyncio.Event()
 
     def serve_until_stopped(self) -> int:
@@ -142,7 +145,7 @@ class Server(uvicorn.Server):
         finally:
             self._listeners.close()
             self._operations.close()
-        return 1 if self.lifespan.should_exit else 0
+        return self._exit_code
 
     def _find_listeners(self) -> Listeners:
         options = self._options
@@ -158,11 +161,19 @@ class Server(uvicorn.Server):
             return Listeners([socket.socket(fileno=each) for each in self._lifeline.orders.operations])
         return listen(options.host, options.operations_port) if options.operations_port else Listeners([])
 
-    def _complain(self, message: str) -> int:
+    def _refuse_to_start(self, records: list[logging.LogRecord]) -> None:
+        """`records` tell of an error, with all that it went through; of one that was foreseen a line is enough."""
+        refusal = self._options.refusal()
+        for record in records if refusal is None else ():
+            logging.getLogger(record.name).handle(record)
+        self._exit_code = self._complain(refusal or "the application could not start", 1 if refusal is None else 2)
+        self.should_exit = True
+
+    def _complain(self, message: str, exit_code: int = 1) -> int:
         if self._lifeline is not None:
-            return self._lifeline.refuse(message, 1)
+            return self._lifeline.refuse(message, exit_code)
         sys.stderr.write(f"tusd-py: error: {message}\n")
-        return 1
+        return exit_code
 
     def stop(self) -> None:
         self.should_exit = True
@@ -212,10 +223,10 @@ class Server(uvicorn.Server):
         self.stop()
 
     async def startup(self, sockets: Any = None) -> None:
-        await self.lifespan.startup()
+        with _held_back(logging.getLogger("uvicorn.error")) as records:
+            await self.lifespan.startup()
         if self.lifespan.should_exit:
-            self._complain("the application could not start")
-            self.should_exit = True
+            self._refuse_to_start(records)
             return
         self._renew_date()
         loop = asyncio.get_running_loop()
@@ -346,6 +357,22 @@ class Server(uvicorn.Server):
             await asyncio.wait(tasks, timeout=CANCEL_GRACE_SECONDS)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+
+
+@contextlib.contextmanager
+def _held_back(logger: logging.Logger) -> Iterator[list[logging.LogRecord]]:
+    """What it is to write meanwhile, instead of writing it."""
+    records: list[logging.LogRecord] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        records.append(record)
+        return False
+
+    logger.addFilter(hold)
+    try:
+        yield records
+    finally:
+        logger.removeFilter(hold)
 
 
 async def _turn() -> None:

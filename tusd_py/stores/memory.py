@@ -118,6 +118,9 @@ class MemoryStore:
             if not entry.upload.is_available:
                 yield entry.upload
 
+    async def is_sweep_due(self, interval_seconds: float) -> bool:
+        return True
+
     async def sweep_leftovers(self, hold: Callable[[UploadId], AbstractAsyncContextManager[None]]) -> int:
         removed = 0
         for partial, finals in list(self._waiting.items()):

@@ -13,7 +13,7 @@ from s3servers import S3Server
 # The folder has no package; its modules are found here.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from s3scene import Scene
+from s3scene import FENCED, Scene
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +23,9 @@ def s3_proxy(versitygw: S3Server) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-async def scene(versitygw: S3Server, s3_proxy: FaultProxy) -> AsyncIterator[Scene]:
-    scene = Scene(versitygw, s3_proxy)
+async def scene(request: pytest.FixtureRequest, versitygw: S3Server, s3_proxy: FaultProxy) -> AsyncIterator[Scene]:
+    """With the parameter `FENCED`, as over a storage without conditional writes."""
+    scene = Scene(versitygw, s3_proxy, is_conditional=getattr(request, "param", None) != FENCED)
     yield scene
     await scene.aclose()
     s3_proxy.heal()

@@ -9,6 +9,7 @@ from typing import Any
 
 from s3proxy import FaultProxy
 from s3servers import S3Server
+from s3unconditional import Fences, fenced
 
 from tusd_py.core.body import Body, Sink, unexpected_eof
 from tusd_py.core.checksum import Checksum
@@ -22,6 +23,7 @@ from tusd_py.stores.s3.stored import StoredObject
 
 MIB = 1 << 20
 PART_BYTES = 5 * MIB
+FENCED = "fenced"
 
 
 class Feed:
@@ -46,8 +48,12 @@ class Feed:
 
 
 class Scene:
-    def __init__(self, server: S3Server, proxy: FaultProxy) -> None:
+    """`is_conditional` False: as over a storage that takes no conditions; whoever writes then has the lock."""
+
+    def __init__(self, server: S3Server, proxy: FaultProxy, *, is_conditional: bool = True) -> None:
         self.server = server
+        self._is_conditional = is_conditional
+        self._turns: dict[UploadId, tuple[int, Fences]] = {}
         self.proxy = proxy
         self.bucket = server.new_bucket()
         self.s3: Any = server.client()
@@ -59,10 +65,11 @@ class Scene:
         key = repr(settings)
         if key not in self._stores:
             self._stores[key] = connect(S3Settings(**settings))
-        bucket = self._stores[key]._bucket
+        bucket = self._stores[key].bucket
         memory, warm = Memory(bucket.memory._limit_bytes), Warm()
         memory.relieve = warm.relieve
-        return S3Store(replace(bucket, memory=memory, warm=warm))
+        store = S3Store(replace(bucket, memory=memory, warm=warm))
+        return store if self._is_conditional else fenced(store, Fences(self._turns))
 
     async def aclose(self) -> None:
         for store in self._stores.values():

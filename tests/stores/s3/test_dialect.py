@@ -44,7 +44,7 @@ class Place:
         self.name = server.new_bucket()
         self.s3: Any = server.client()
         store = connect(S3Settings(**{"bucket": self.name, "endpoint": server.endpoint, **settings}))
-        self.bucket: Bucket = store._bucket
+        self.bucket: Bucket = store.bucket
 
     @property
     def both(self) -> tuple[Client, Control]:
@@ -126,9 +126,9 @@ async def test_versions_are_removed_too(minio: S3Server) -> None:
 
 
 async def test_the_short_probe_makes_eight_calls_and_no_multipart(scene: Scene) -> None:
-    bucket = scene.store()._bucket
+    bucket = scene.store().bucket
     dialect = await probe(bucket.client, bucket.control, "some/")
-    assert dialect == Dialect(has_conditional_writes=True, has_if_match=True, checks_crc64=True)
+    assert dialect == Dialect(has_conditional_writes=True, has_if_match=True, checks_crc64=True, provider="VersityGW")
     assert dialect.line == "conditional writes: yes, CRC64NVME: yes"
     assert scene.calls() == {"PutObject": 7, "DeleteObject": 1}
     assert scene.objects() == []
@@ -188,7 +188,7 @@ async def test_conditions_that_are_not_implemented(gateway: Place, monkeypatch: 
 
 
 async def test_a_storage_that_asks_for_patience_is_asked_again(scene: Scene) -> None:
-    bucket = scene.store()._bucket
+    bucket = scene.store().bucket
     fault = scene.proxy.inject("slow_down", "PutObject", nth=2)
     dialect = await probe(bucket.client, bucket.control)
     assert dialect.is_conditional
@@ -196,7 +196,7 @@ async def test_a_storage_that_asks_for_patience_is_asked_again(scene: Scene) -> 
 
 
 async def test_no_answer_is_no_verdict(scene: Scene) -> None:
-    bucket = scene.store()._bucket
+    bucket = scene.store().bucket
     scene.proxy.inject("after", "PutObject", nth=1)
     outcome = await examine(bucket.client, bucket.control, quick=True)
     assert outcome.findings[0].verdict is Verdict.UNCLEAR
@@ -290,13 +290,13 @@ async def test_a_bucket_that_goes_ends_the_run(gateway: Place, monkeypatch: pyte
 
 
 async def test_a_greeting_is_one_call(scene: Scene) -> None:
-    bucket = scene.store()._bucket
+    bucket = scene.store().bucket
     await greet(bucket.client, scene.bucket)
     assert scene.calls() == {"GetObject": 1}
 
 
 async def test_a_storage_that_hangs_up(scene: Scene, s3_proxy: FaultProxy) -> None:
-    bucket = scene.store()._bucket
+    bucket = scene.store().bucket
     s3_proxy.inject("before", "GetObject")
     with pytest.raises(ConfigError, match=r"cannot be reached|does not answer"):
         await greet(bucket.client, scene.bucket)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tusd_py.errors import RequestError
-from tusd_py.stores.s3.plan import GIB, MIB, Limits, Plan, joined
+from tusd_py.stores.s3.plan import EQUAL_BYTES, GIB, MIB, Limits, Plan, joined
 
 AMAZON = Limits()
 
@@ -41,6 +43,17 @@ def test_parts_of_an_unknown_length_grow() -> None:
     assert sum(plan.part_bytes(0, number, None) for number in range(1, 10_001)) > 5_000 * GIB
 
 
+@given(length=st.integers(1, 300 * GIB), known_at=st.integers(0, 300 * GIB))
+def test_where_all_parts_are_to_be_equal_the_first_decides(length: int, known_at: int) -> None:
+    plan = Plan(replace(AMAZON, wants_equal_parts=True), 32 * MIB)
+    start, number, sizes = 0, 1, {0}
+    while start < length:
+        size = plan.part_bytes(start, number, length if start >= known_at else None, max(sizes))
+        sizes.add(size)
+        start, number = start + size, number + 1
+    assert len(sizes) <= 2
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(RequestError) as error:
         Plan().part_bytes(0, 10_000, 6 * GIB)
@@ -66,6 +79,15 @@ def test_the_parts_of_a_whole_have_every_byte_of_its_sources_once_and_in_order(s
     lengths = [sum(end - start for _, start, end in part) for part in parts]
     assert all(small.min_part_bytes <= length <= small.max_part_bytes for length in lengths[:-1])
     assert all(length <= small.max_part_bytes for length in lengths)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=30))
+def test_a_whole_of_equal_parts(sizes: list[int]) -> None:
+    parts = list(joined([size * MIB for size in sizes], replace(AMAZON, wants_equal_parts=True)))
+    lengths = [sum(end - start for _, start, end in part) for part in parts]
+    assert sum(lengths) == sum(sizes) * MIB
+    assert set(lengths[:-1]) <= {EQUAL_BYTES}
+    assert all(length <= EQUAL_BYTES for length in lengths[-1:])
 
 
 def test_long_sources_are_copied_as_they_are() -> None:

@@ -15,7 +15,7 @@ from tusd_py.core.body import Body
 from tusd_py.core.checksum import Checksum
 from tusd_py.core.upload import State, UploadId
 from tusd_py.errors import RequestError
-from tusd_py.stores.s3 import S3Store, stored, sweeping
+from tusd_py.stores.s3 import S3Store, stored
 
 pytestmark = pytest.mark.anyio
 
@@ -152,7 +152,7 @@ async def test_where_memory_is_short_bytes_go_another_way_and_arrive(scene: Scen
     upload = Resuming(data, [100, 3 * MIB, 9 * MIB], lambda: store)
     await upload.upload()
     await upload.check(scene)
-    assert store._bucket.memory.used_bytes == 0
+    assert store.bucket.memory.used_bytes == 0
 
 
 async def test_all_memory_comes_back(scene: Scene) -> None:
@@ -162,7 +162,7 @@ async def test_all_memory_comes_back(scene: Scene) -> None:
         await add(store, upload_id, data[: 6 * MIB], 0, breaks=breaks)
         await add(store, upload_id, data[6 * MIB :], 6 * MIB)
         assert await content(store, upload_id) == data
-    assert store._bucket.memory.used_bytes == 0
+    assert store.bucket.memory.used_bytes == 0
 
 
 async def test_tails_are_forgotten_where_memory_is_short(scene: Scene) -> None:
@@ -170,29 +170,7 @@ async def test_tails_are_forgotten_where_memory_is_short(scene: Scene) -> None:
     ids = [await create(store, 2 * MIB) for _ in range(4)]
     for upload_id in ids:
         await add(store, upload_id, some(600_000), 0)
-    assert store._bucket.memory.used_bytes <= MIB + 256 * 1024
-
-
-# The sweep.
-
-
-async def test_the_sweep_removes_what_no_state_names_and_touches_nothing_else(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = scene.store()
-    alive = await create(store, 20 * MIB)
-    await add(store, alive, some(6 * MIB), 0)
-    scene.s3.create_multipart_upload(Bucket=scene.bucket, Key=alive)  # as by a process that ended at once
-    scene.s3.create_multipart_upload(Bucket=scene.bucket, Key="0" * 32)  # somebody else's
-    scene.s3.create_multipart_upload(Bucket=scene.bucket, Key="report.pdf")
-    scene.s3.put_object(Bucket=scene.bucket, Key="mine.info", Body=b"not ours")
-    before = (scene.objects(), len(scene.multiparts()))
-    assert await store.sweep_leftovers(free) == 0  # too young to be judged
-    monkeypatch.setattr(sweeping, "LATE_SECONDS", -10.0)
-    assert await store.sweep_leftovers(free) == 1
-    assert (scene.objects(), len(scene.multiparts())) == (before[0], before[1] - 1)
-    assert [each.id async for each in store.unfinished()] == [alive]
-    assert (await store.read(alive)).offset == 6 * MIB
+    assert store.bucket.memory.used_bytes <= MIB + 256 * 1024
 
 
 # Delayed visibility (failures F13).

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from tusd_py.core.upload import UploadId
-from tusd_py.lockers.redis.connection import Connection
+from tusd_py.lockers.redis.connection import Command, Connection
 from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.locks")
@@ -98,6 +98,17 @@ class Leases:
             convert=partial(self._claimed, upload_id, holder, ends_at),
         )
 
+    async def is_held(self, upload_id: UploadId) -> bool:
+        """As Redis has it now; renews it."""
+        lease = self.held.get(upload_id)
+        if lease is None:
+            return False
+        ends_at = self._end_of_lease()
+        await self._connection.call(
+            *self._renewal_of(upload_id, lease), convert=partial(self._renewed, upload_id, lease, ends_at)
+        )
+        return self.held.get(upload_id) is lease
+
     def let_go(self, upload_id: UploadId) -> None:
         """Not waited for; what this process says later is heard later. If it is not heard, the lease ends by itself."""
         lease = self.held.pop(upload_id, None)
@@ -145,10 +156,13 @@ class Leases:
         ends_at = self._end_of_lease()
         for upload_id, lease in self.held.items():
             self._connection.call(
-                *("EVAL", RENEW, 2, *self._keys(upload_id), lease.holder, lease.fence, *self._times()),
+                *self._renewal_of(upload_id, lease),
                 convert=partial(self._renewed, upload_id, lease, ends_at),
             ).add_done_callback(self._heard)
         self._renewal = asyncio.get_running_loop().call_later(self.lease_seconds / 3, self._renew)
+
+    def _renewal_of(self, upload_id: UploadId, lease: Lease) -> Command:
+        return ("EVAL", RENEW, 2, *self._keys(upload_id), lease.holder, lease.fence, *self._times())
 
     def _renewed(self, upload_id: UploadId, lease: Lease, ends_at: float, is_ours: int) -> None:
         if is_ours:

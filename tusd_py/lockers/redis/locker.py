@@ -62,6 +62,15 @@ class RedisLocker:
     ) -> Turn:
         return Turn(self._fleet.turns, upload_id, release_requested, wish)
 
+    def fence(self, upload_id: UploadId) -> int | None:
+        """Of the lock that this process holds; None: it does not."""
+        lease = self._fleet.leases.held.get(upload_id)
+        return lease.fence if lease is not None else None
+
+    async def is_held(self, upload_id: UploadId) -> bool:
+        """Whether Redis, asked now, has given the lock to nobody else since. Raises BackendError."""
+        return await self._fleet.leases.is_held(upload_id)
+
     async def settle(self, upload_id: UploadId) -> bool:
         return await self._fleet.turns.settle(upload_id)
 

@@ -166,6 +166,9 @@ class DiskStore:
             if upload is not None and not upload.is_available:
                 yield upload
 
+    async def is_sweep_due(self, interval_seconds: float) -> bool:
+        return True
+
     async def sweep_leftovers(self, hold: Hold) -> int:
         files, run = self._disk.files, self._disk.pace.run_in_thread
         marks, removed = files.marks, 0

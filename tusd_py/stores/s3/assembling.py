@@ -35,7 +35,7 @@ async def put_if_absent(bucket: Bucket, record: Record, whole: Part) -> bool:
     An object that a late holder put is not known by its name alone to have the right bytes. It can do no harm: only the
     state says that an upload is available, and who finds an object there writes the state before the object.
     """
-    if not bucket.is_conditional:
+    if not bucket.chain.is_conditional:
         return False
     try:
         await bucket.client.put(record.key, whole.payload(), _headers(bucket, record, whole) | {"if-none-match": "*"})

@@ -34,10 +34,10 @@ class Bucket:
     warm: Warm
     failures: Failures
     attributes: Attributes
+    cursor: Cursor
     buffered_parts: int = 4
     redirect_seconds: float = 0.0
     has_crc: bool = True
-    is_conditional: bool = True
 
     async def aclose(self) -> None:
         self.warm.clear()
@@ -47,6 +47,14 @@ class Bucket:
     def crc_header(self, value: int | None) -> dict[str, str]:
         """What has the storage refuse other bytes than these, where it can."""
         return {crc.HEADER: crc.to_text(value)} if value is not None and self.has_crc else {}
+
+
+@dataclass(slots=True)
+class Cursor:
+    """After which key the next sweep begins, empty: at the first; and whether that was written down for others."""
+
+    after: str = ""
+    is_noted: bool = False
 
 
 class Taken(NamedTuple):

@@ -26,25 +26,29 @@ _LATE_SECONDS = 10.0
 """How long a storage may go on answering what was there before a write (failures F13)."""
 
 
+HEADERS = {"content-type": "application/json"}
+
+
 class Superseded(Exception):
     """Somebody else has written the next state: this holder is none any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A state as it is stored."""
+    """A state as it is stored; `version` tells it from all others of its upload."""
 
     record: Record
-    etag: str
+    version: str
 
 
 class Chain:
-    """Those of one bucket."""
+    """Those of one bucket. A state's key is that of its upload (`Names.info`), its version the ETag."""
 
-    def __init__(self, client: Client, bucket: str, *, is_conditional: bool = True) -> None:
+    is_conditional = True
+
+    def __init__(self, client: Client, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
-        self._is_conditional = is_conditional
 
     async def read(self, key: str, *, tail: Part | None = None, known: Record | None = None) -> Link | None:
         """The newest state, None if there is none. Raises S3Error, Unclear, and ValueError for what is no state.
@@ -54,7 +58,7 @@ class Chain:
         """
         deadline = asyncio.get_running_loop().time() + _LATE_SECONDS
         for pause_seconds in pauses():
-            link = await (self._read(key) if tail is None else self._read_whole(key, tail))
+            link = await self._newest(key, tail)
             # Where there is none at all, somebody has removed it.
             if known is None or link is None or link.record.sequence >= known.sequence:
                 return link
@@ -67,15 +71,12 @@ class Chain:
 
     async def append(self, key: str, record: Record, tail: Payload, after: Link | None) -> Link:
         """Write `record` as the state after `after`, or as the first. Raises Superseded, S3Error, Unclear."""
-        sequence = after.record.sequence if after is not None else 0
-        record = replace(record, token=secrets.token_hex(8), sequence=sequence + 1)
-        headers = {"content-type": "application/json"}
-        if self._is_conditional:
-            headers |= {"if-none-match": "*"} if after is None else {"if-match": after.etag}
-        payload = _behind(record.encode(self._bucket), tail)
+        record = following(record, after)
+        condition = {"if-none-match": "*"} if after is None else {"if-match": after.version}
+        payload = behind(record.encode(self._bucket), tail)
         for left, pause_seconds in attempts():
             try:
-                return Link(record, (await self._client.put(key, payload, headers)).headers["etag"])
+                return Link(record, (await self._client.put(key, payload, HEADERS | condition)).headers["etag"])
             except S3Error as error:
                 if not (error.is_conflict or (error.is_missing and after is not None)):
                     raise
@@ -85,10 +86,17 @@ class Chain:
             found = await self.read(key, known=None if after is None else after.record)
             if found is not None and found.record.token == record.token:
                 return found
-            if (found.etag if found is not None else None) != (after.etag if after is not None else None):
+            if version_of(found) != version_of(after):
                 raise Superseded
             await asyncio.sleep(pause_seconds)
         raise Superseded
+
+    async def remove(self, key: str, record: Record) -> None:
+        """Forget an upload; `record` is its last state."""
+        await self._client.delete(key)
+
+    async def _newest(self, key: str, tail: Part | None) -> Link | None:
+        return await (self._read(key) if tail is None else self._read_whole(key, tail))
 
     async def _read(self, key: str) -> Link | None:
         try:
@@ -123,6 +131,15 @@ class Chain:
         raise AssertionError
 
 
+def version_of(link: Link | None) -> str | None:
+    return link.version if link is not None else None
+
+
+def following(record: Record, after: Link | None) -> Record:
+    sequence = after.record.sequence if after is not None else 0
+    return replace(record, token=secrets.token_hex(8), sequence=sequence + 1)
+
+
 async def _split(body: AsyncGenerator[bytes, None], tail: Part) -> Record:
     """The record; what comes after its line goes to `tail`."""
     head = b""
@@ -142,7 +159,7 @@ def _size(answer: Answer) -> int:
     return int(answer.headers.get("content-range", "").rpartition("/")[2] or len(answer.body))
 
 
-def _behind(line: bytes, tail: Payload) -> Payload:
+def behind(line: bytes, tail: Payload) -> Payload:
     size = len(line) + tail.size
     if tail.read is None:
         return Payload(size, (line, *tail.pieces))

@@ -25,6 +25,9 @@ from tusd_py.stores.s3.wire import NOTHING, Answer, Payload, Wire, WireError
 
 log = logging.getLogger("tusd_py.s3")
 
+LATE_SECONDS = 3600.0
+"""Longer than any request may be under way."""
+
 ATTEMPTS = 5
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 3.0
@@ -103,6 +106,10 @@ class Client:
         self._encryption = encryption
         self._tell = tell
         self._now = now
+
+    @property
+    def host(self) -> str:
+        return self._place.host
 
     async def put(self, key: str, payload: Payload, headers: Mapping[str, str]) -> Answer:
         """Once. Raises Unclear also where the storage says that it failed: it may have written all the same."""

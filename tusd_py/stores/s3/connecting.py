@@ -16,11 +16,12 @@ import botocore.config
 import botocore.exceptions
 
 from tusd_py.errors import ConfigError
-from tusd_py.stores.s3.bucket import Bucket, Warm
+from tusd_py.stores.s3.bucket import Bucket, Cursor, Warm
 from tusd_py.stores.s3.chain import Chain
 from tusd_py.stores.s3.client import Client, Place, log_call
 from tusd_py.stores.s3.control import MOST_CALLS, Control
 from tusd_py.stores.s3.failures import Failures
+from tusd_py.stores.s3.fenced import Fences
 from tusd_py.stores.s3.memory import Memory
 from tusd_py.stores.s3.names import Names
 from tusd_py.stores.s3.plan import Limits, Plan
@@ -34,8 +35,8 @@ READ_SECONDS = 120.0
 """Completing an upload of many parts may take minutes, and some storages are silent meanwhile."""
 
 
-def connect(settings: S3Settings) -> S3Store:
-    """Raises ConfigError for what cannot be right."""
+def connect(settings: S3Settings, fences: Fences | None = None) -> S3Store:
+    """`fences` are of the locker, if it has them. Raises ConfigError for what cannot be right."""
     settings.check_redirects()
     try:
         session = boto3.Session()
@@ -68,6 +69,7 @@ def connect(settings: S3Settings) -> S3Store:
             chain=Chain(client, settings.bucket),
             names=Names(settings.prefix, settings.template()),
             attributes=settings.attributes(),
+            cursor=Cursor(),
             plan=Plan(Limits(min_part_bytes=settings.min_part_bytes), settings.part_bytes),
             memory=memory,
             slots=asyncio.Semaphore(settings.concurrent_parts),
@@ -76,7 +78,8 @@ def connect(settings: S3Settings) -> S3Store:
             buffered_parts=settings.buffered_parts,
             redirect_seconds=settings.redirect_seconds,
             has_crc=settings.sends_checksums,
-        )
+        ),
+        fences,
     )
 
 

@@ -105,6 +105,7 @@ class Dialect:
     wants_equal_parts: bool | None = None
     copies_parts: bool | None = None
     lists_multiparts_by_prefix: bool | None = None
+    provider: str = UNKNOWN.name
     limits: Limits = Limits()
 
     @property
@@ -183,7 +184,7 @@ async def examine(
             report_left(left)
     provider = provider_of(host, bench.server)
     return Outcome(
-        dialect_of(findings, provider.limits or Limits()),
+        dialect_of(findings, provider),
         tuple(findings),
         provider,
         bench.seconds,
@@ -191,7 +192,8 @@ async def examine(
     )
 
 
-def dialect_of(findings: Sequence[Finding], limits: Limits) -> Dialect:
+def dialect_of(findings: Sequence[Finding], provider: Provider) -> Dialect:
+    limits = provider.limits or Limits()
     verdicts = {each.name: each.verdict for each in findings}
 
     def has(*names: str) -> bool | None:
@@ -210,6 +212,7 @@ def dialect_of(findings: Sequence[Finding], limits: Limits) -> Dialect:
         wants_equal_parts=unequal is Verdict.NO if is_known else limits.wants_equal_parts or None,
         copies_parts=has("copy"),
         lists_multiparts_by_prefix=has("list_uploads"),
+        provider=provider.name,
         limits=limits,
     )
 

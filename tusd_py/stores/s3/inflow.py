@@ -70,7 +70,8 @@ class Inflow:
         self._free_number = next_number + window
         self._start = record.tail_start
         self._length = record.upload.length
-        self.room = self._plan.part_bytes(self._start, next_number, self._length)
+        self._others_bytes = record.part_bytes
+        self.room = self._room()
         self._parts: list[Outgoing] = []  # that the state does not count yet
         self._tasks: set[asyncio.Task[None]] = set()
         self._committing: asyncio.Task[None] | None = None
@@ -112,7 +113,8 @@ class Inflow:
         outgoing = Outgoing(self.next_number, part.size, part.crc)
         self.next_number += 1
         self._start += part.size
-        self.room = self._plan.part_bytes(self._start, self.next_number, self._length)
+        self._others_bytes = part.size
+        self.room = self._room()
         self._parts.append(outgoing)
         self.is_unsent = False
         task = asyncio.get_running_loop().create_task(self._send_one(outgoing, part))
@@ -134,6 +136,9 @@ class Inflow:
         self.gathering.release()
 
     # Steps.
+
+    def _room(self) -> int:
+        return self._plan.part_bytes(self._start, self.next_number, self._length, self._others_bytes)
 
     @property
     def _under_way(self) -> list[asyncio.Task[None]]:

@@ -16,11 +16,13 @@ from tusd_py.stores.s3 import assembling, crc
 from tusd_py.stores.s3.bucket import Bucket
 from tusd_py.stores.s3.chain import Link
 from tusd_py.stores.s3.client import S3Error
-from tusd_py.stores.s3.plan import Range, joined
+from tusd_py.stores.s3.plan import MIB, Range, joined
 from tusd_py.stores.s3.record import Record
 from tusd_py.stores.s3.wire import NOTHING, payload
 
 _AT_ONCE = 8
+_AT_ONCE_BYTES = 64 * MIB
+"""Of parts that are read, since no storage can copy what is shorter than a part."""
 
 
 async def join(bucket: Bucket, link: Link, partials: Sequence[Record]) -> None:
@@ -45,7 +47,8 @@ async def join(bucket: Bucket, link: Link, partials: Sequence[Record]) -> None:
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(_AT_ONCE):
+            longest = max([MIB, *(sum(end - start for _, start, end in each) for _, each in parts if len(each) > 1)])
+            for _ in range(min(_AT_ONCE, max(_AT_ONCE_BYTES // longest, 1))):
                 tasks.create_task(work())
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None  # the first that failed; it ended the others

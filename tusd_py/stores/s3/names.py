@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from tusd_py.core.upload import Upload, UploadId, parse_id
+from tusd_py.core.upload import Upload, UploadId, is_drawn, parse_id
 from tusd_py.stores.s3.template import PLAIN, Template
 
 _INFO = ".info"
+_FENCED = re.compile(r"\.[0-9a-f]{16}\.[0-9a-f]{8}")
+_FENCED_LENGTH = 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,9 @@ class Names:
         return f"{self.prefix}{upload_id}{_INFO}"
 
     def id_of_info(self, key: str) -> UploadId | None:
-        """Whose state `key` is; None where it is none."""
+        """Whose state `key` is, or one of whose states; None where it is none."""
+        if is_fenced(key):
+            key = key[:-_FENCED_LENGTH]
         if not (key.startswith(self.prefix) and key.endswith(_INFO)):
             return None
         return parse_id(key[len(self.prefix) : -len(_INFO)])
@@ -34,6 +39,11 @@ class Names:
     def id_of_object(self, key: str) -> UploadId | None:
         """Whose object `key` is; None where it is none."""
         return parse_id(self.template.id_in(key[len(self.prefix) :]) or "") if key.startswith(self.prefix) else None
+
+    def id_of_plain_object(self, key: str) -> UploadId | None:
+        """The same where a key is nothing but an id that we have drawn, so that few others have such a key."""
+        found = self.id_of_object(key) if self.template.is_plain else None
+        return found if found is not None and is_drawn(found) else None
 
     @property
     def own(self) -> str:
@@ -54,3 +64,12 @@ class Names:
         if len(ids) != 2 or ids[0] is None or ids[1] is None:
             return None
         return ids[0], ids[1]
+
+
+def fenced_key(info: str, fence: int, sequence: int | None = None) -> str:
+    """Where a state has a key of its own: its key, or what those under one fence begin with. Sorted as they follow."""
+    return f"{info}.{fence:016x}." + (f"{sequence:08x}" if sequence is not None else "")
+
+
+def is_fenced(key: str) -> bool:
+    return _FENCED.fullmatch(key[-_FENCED_LENGTH:]) is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tusd_py.errors import max_size_exceeded
 
@@ -19,6 +19,8 @@ GIB = 1 << 30
 SPARE_SHARE = 7 / 10
 """Of the numbers is kept for attempts that come to nothing: where each PATCH comes to another process, two are left out
 for each that is used (`inflow.RESTING_WINDOW`)."""
+EQUAL_BYTES = 8 * MIB
+"""Of each part of a joined whole, where all are to be equal and the numbers suffice."""
 GROWTH_PARTS = 1_000
 """While nobody knows the length, parts get twice as large after so many."""
 
@@ -48,14 +50,17 @@ class Plan:
         if length is not None and length > limit:
             raise max_size_exceeded(limit)
 
-    def part_bytes(self, start: int, number: int, length: int | None) -> int:
+    def part_bytes(self, start: int, number: int, length: int | None, others_bytes: int = 0) -> int:
         """The size of part `number`, which begins at byte `start`; only the upload's last part may be shorter.
 
-        Raises RequestError where the numbers that are left do not hold what is missing.
+        `others_bytes` is the size of the parts that there are: where all are to be equal, the first decides. Raises
+        RequestError where the numbers that are left do not hold what is missing.
         """
         limits = self.limits
         left = limits.max_parts - number + 1
-        if length is None:
+        if others_bytes and limits.wants_equal_parts:
+            size = others_bytes
+        elif length is None:
             size = self._rounded(
                 self.preferred_bytes << (0 if limits.wants_equal_parts else (number - 1) // GROWTH_PARTS)
             )
@@ -79,6 +84,9 @@ def joined(sizes: Sequence[int], limits: Limits) -> Iterator[list[Range]]:
     """The parts of a whole that is made of sources of these sizes: each is of one range, which can be copied, or of
     several that are too short for that and must be read."""
     least = max(limits.min_part_bytes, -(-sum(sizes) // limits.max_parts))
+    if limits.wants_equal_parts:
+        least = min(max(least, EQUAL_BYTES), limits.max_part_bytes)
+        limits = replace(limits, max_part_bytes=least)
     short: list[Range] = []
     short_bytes = 0
     for index, size in enumerate(sizes):

@@ -52,6 +52,11 @@ class Record:
     def numbers(self) -> list[int]:
         return [number for first, last in self.parts for number in range(first, last + 1)]
 
+    @property
+    def part_bytes(self) -> int:
+        """The size of the parts, where all are equal; 0: there are none."""
+        return self.tail_start // max(sum(last - first + 1 for first, last in self.parts), 1)
+
     def with_parts(self, numbers: Iterable[int]) -> Runs:
         """The runs once `numbers`, which ascend, count too."""
         runs = list(self.parts)
@@ -140,8 +145,9 @@ class Record:
         upload = replace(self.upload, state=State.AVAILABLE, offset=self.upload.length or 0, touched_at=now)
         return replace(self, upload=upload, multipart=None, parts=(), tail_start=upload.offset, tail_bytes=0)
 
-    def terminated(self) -> Self:
-        return replace(self, tail_bytes=0, is_terminated=True).in_state(State.RECEIVING)
+    def terminated(self, now: float) -> Self:
+        upload = replace(self.upload, state=State.RECEIVING, touched_at=now)
+        return replace(self, upload=upload, tail_bytes=0, is_terminated=True)
 
     def in_state(self, state: State) -> Self:
         return replace(self, upload=replace(self.upload, state=state))

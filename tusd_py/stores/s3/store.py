@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -9,15 +10,20 @@ from dataclasses import replace
 
 from tusd_py.core.checksum import Buffer
 from tusd_py.core.upload import Upload, UploadId
-from tusd_py.errors import upload_not_found
-from tusd_py.stores.s3 import joining, sweeping
+from tusd_py.errors import ConfigError, upload_not_found
+from tusd_py.logs import event
+from tusd_py.stores.s3 import dialect, joining, sweeping
 from tusd_py.stores.s3.bucket import Bucket
 from tusd_py.stores.s3.chain import Link, Superseded
 from tusd_py.stores.s3.client import S3Error
+from tusd_py.stores.s3.fenced import FencedChain, Fences
 from tusd_py.stores.s3.memory import Part
 from tusd_py.stores.s3.record import Record
 from tusd_py.stores.s3.stored import StoredObject
+from tusd_py.stores.s3.traits import NO_CONDITIONS
 from tusd_py.stores.s3.wire import NOTHING
+
+log = logging.getLogger("tusd_py.s3")
 
 _TERMINATE_TRIES = 5
 
@@ -25,19 +31,41 @@ _TERMINATE_TRIES = 5
 class S3Store:
     """A `core.ports.Store` over one bucket, or what is below one prefix of it."""
 
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
+    def __init__(self, bucket: Bucket, fences: Fences | None = None) -> None:
+        self.bucket = bucket
+        self._fences = fences
+        self._pass: sweeping.Pass | None = None  # what the listing told, for the rest of the sweep
 
     async def aclose(self) -> None:
-        await self._bucket.aclose()
+        await self.bucket.aclose()
+
+    async def start(self) -> None:
+        """Find out what the storage can do, and keep to it. Raises ConfigError for what makes uploads impossible, or
+        unsafe, and BackendError when the storage does not answer."""
+        bucket = self.bucket
+        with bucket.failures.translated():
+            found = await dialect.probe(bucket.client, bucket.control, bucket.names.prefix, bucket.client.host)
+        chain = bucket.chain
+        if not found.is_conditional:
+            if self._fences is None:
+                raise ConfigError(f"{bucket.control.bucket}: {NO_CONDITIONS}")
+            chain = FencedChain(bucket.client, bucket.control, self._fences)
+        limits = replace(found.limits, min_part_bytes=bucket.plan.limits.min_part_bytes)
+        self.bucket = replace(
+            bucket,
+            chain=chain,
+            plan=replace(bucket.plan, limits=limits),
+            has_crc=bucket.has_crc and found.checks_crc64,
+        )
+        event(log, "StorageProbed", bucket=bucket.control.bucket, provider=found.provider, can=found.line)
 
     async def probe(self) -> None:
         """See whether the bucket can be used now. Raises BackendError."""
-        with self._bucket.failures.translated():
-            await self._bucket.control.call("head_bucket")
+        with self.bucket.failures.translated():
+            await self.bucket.control.call("head_bucket")
 
     async def create(self, upload: Upload, first_bytes: int | None = None) -> StoredObject:
-        bucket = self._bucket
+        bucket = self.bucket
         bucket.plan.check(upload.length)
         record = Record(replace(upload, touched_at=time.time()), bucket.names.object(upload))
         stored = StoredObject(bucket, None, record, is_clean=True)
@@ -49,18 +77,18 @@ class S3Store:
         return stored
 
     async def read(self, upload_id: UploadId) -> Upload:
-        with self._bucket.failures.translated():
+        with self.bucket.failures.translated():
             link = await self._newest(upload_id)
             while not await self._has_bytes(link.record):
                 before, link = link, await self._newest(upload_id)
-                if link.etag == before.etag:  # not just finished or removed while we looked
+                if link.version == before.version:  # not just finished or removed while we looked
                     raise upload_not_found()  # promise 5, failures F8
         if link.record.upload.is_available:
-            self._bucket.warm.keep_key(upload_id, link.record.key)
+            self.bucket.warm.keep_key(upload_id, link.record.key)
         return link.record.upload
 
     async def open(self, upload_id: UploadId, expected_offset: int | None = None) -> StoredObject:
-        bucket = self._bucket
+        bucket = self.bucket
         known = bucket.warm.take(upload_id, expected_offset) if expected_offset is not None else None
         if known is not None:
             return StoredObject.known(bucket, known)
@@ -75,7 +103,7 @@ class S3Store:
     # core.ports.Terminates
 
     async def terminate(self, upload_id: UploadId) -> None:
-        bucket = self._bucket
+        bucket = self.bucket
         bucket.warm.forget(upload_id)
         info = bucket.names.info(upload_id)
         with bucket.failures.translated():
@@ -85,7 +113,7 @@ class S3Store:
                     return
                 try:
                     # First nobody else can go on, then what there is goes (failures F26).
-                    link = await bucket.chain.append(info, link.record.terminated(), NOTHING, after=link)
+                    link = await bucket.chain.append(info, link.record.terminated(time.time()), NOTHING, after=link)
                     break
                 except Superseded:
                     link = await bucket.chain.read(info)
@@ -96,8 +124,8 @@ class S3Store:
     # core.ports.DefersLength
 
     async def declare_length(self, upload_id: UploadId, length: int) -> None:
-        self._bucket.plan.check(length)
-        known = self._bucket.warm.record(upload_id)
+        self.bucket.plan.check(length)
+        known = self.bucket.warm.record(upload_id)
         stored = await self.open(upload_id, known.upload.offset if known is not None else None)
         try:
             await stored.declare_length(length)
@@ -107,7 +135,7 @@ class S3Store:
     # core.ports.Concatenates
 
     async def concatenate(self, final: UploadId, partials: Sequence[UploadId]) -> None:
-        bucket = self._bucket
+        bucket = self.bucket
         with bucket.failures.translated():
             link = await self._newest(final)
             if link.record.upload.is_available or link.record.upload.has_all_bytes:
@@ -116,31 +144,40 @@ class S3Store:
             await joining.join(bucket, link, [records[each] for each in partials])
 
     async def note_waiting(self, final: UploadId, partials: Iterable[UploadId]) -> None:
-        bucket = self._bucket
+        bucket = self.bucket
         with bucket.failures.translated():
             for partial in dict.fromkeys(partials):
                 await bucket.client.put_again(bucket.names.mark(partial, final), NOTHING, {})
 
     async def waiting_for(self, partial: UploadId) -> list[UploadId]:
-        with self._bucket.failures.translated():
-            return [final async for _, final in sweeping.marks(self._bucket, partial)]
+        with self.bucket.failures.translated():
+            return [final async for _, final in sweeping.marks(self.bucket, partial)]
 
     # core.ports.Expires
 
     async def unfinished(self) -> AsyncIterator[Upload]:
-        with self._bucket.failures.translated():
-            async for record in sweeping.unfinished(self._bucket):
-                if not record.is_terminated:
-                    yield record.upload
+        with self.bucket.failures.translated():
+            self._pass = sweeping.Pass(self.bucket)
+            async for record in self._pass.unfinished():
+                yield record.upload
 
     async def sweep_leftovers(self, hold: Callable[[UploadId], AbstractAsyncContextManager[None]]) -> int:
-        with self._bucket.failures.translated():
-            return await sweeping.sweep(self._bucket, hold)
+        with self.bucket.failures.translated():
+            seen, self._pass = self._pass, None
+            if seen is None:
+                seen = sweeping.Pass(self.bucket)
+                async for _ in seen.unfinished():
+                    pass
+            return await seen.sweep(hold)
+
+    async def is_sweep_due(self, interval_seconds: float) -> bool:
+        with self.bucket.failures.translated():
+            return await sweeping.is_due(self.bucket, interval_seconds)
 
     # core.ports.ServesRanges
 
     async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
-        bucket = self._bucket
+        bucket = self.bucket
         if start >= end:
             return
         with bucket.failures.translated():
@@ -159,7 +196,7 @@ class S3Store:
     # core.ports.Redirects
 
     async def location(self, upload_id: UploadId, content_type: str, disposition: str) -> str | None:
-        bucket = self._bucket
+        bucket = self.bucket
         if not bucket.redirect_seconds:
             return None
         with bucket.failures.translated():
@@ -172,10 +209,10 @@ class S3Store:
 
     async def _key(self, upload_id: UploadId) -> str:
         """Of an available upload, which never changes: asked for once."""
-        return self._bucket.warm.key(upload_id) or (await self._newest(upload_id)).record.key
+        return self.bucket.warm.key(upload_id) or (await self._newest(upload_id)).record.key
 
     async def _newest(self, upload_id: UploadId, tail: Part | None = None) -> Link:
-        bucket = self._bucket
+        bucket = self.bucket
         link = await bucket.chain.read(bucket.names.info(upload_id), tail=tail, known=bucket.warm.record(upload_id))
         if link is None or link.record.is_terminated:
             raise upload_not_found()
@@ -183,7 +220,7 @@ class S3Store:
 
     async def _has_bytes(self, record: Record) -> bool:
         """Whether what the state counts is still there: somebody, or a rule of the bucket, may have removed it."""
-        bucket = self._bucket
+        bucket = self.bucket
         try:
             if record.upload.is_available:
                 await bucket.client.head(record.key, {})

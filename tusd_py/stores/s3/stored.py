@@ -223,7 +223,7 @@ class StoredObject:
     async def _without_multipart(self) -> Exception:
         """Why the multipart upload is gone: another holder has finished, or its parts are lost (failures F8)."""
         newest = await self._bucket.chain.read(self._bucket.names.info(self._record.upload.id))
-        is_newest = newest is not None and self._link is not None and newest.etag == self._link.etag
+        is_newest = newest is not None and self._link is not None and newest.version == self._link.version
         return upload_not_found() if is_newest else Superseded()
 
     async def _prepared(self) -> str:
@@ -326,7 +326,7 @@ class StoredObject:
         try:
             key = self._bucket.names.info(self._record.upload.id)
             found = await self._bucket.chain.read(key, tail=tail, known=self._link.record)
-            if found is None or found.etag != self._link.etag:
+            if found is None or found.version != self._link.version:
                 raise Superseded
         except BaseException:
             tail.release()
