@@ -148,6 +148,7 @@ def test_config_may_be_saved_and_given_back(tmp_path):
         "--host=::1", "--port=0", "--unix-sock=/run/tusd \"x\".sock", "--base-path=/", "--behind-proxy",
         "--trusted-proxies=10.0.0.0/8,::1", "--tls-certificate=c.pem", "--tls-key=clé\\.pem", "--tls-mode=tls13",
         "--workers=1", "--max-size=1.5GiB", "--disable-download", "--disable-termination", "--disable-concatenation",
+            "--digest=sha512",
         "--expire-after=0", "--sweep-interval=90s", "--disable-cors", r"--cors-allow-origin=^https://a\.b$ # x",
         "--cors-allow-credentials", "--cors-allow-methods=LOCK", "--cors-allow-headers=1,2", "--cors-max-age=5",
         "--cors-expose-headers=7", "--upload-dir=/srv/data", "--durability=process", "--dir-perms=700",

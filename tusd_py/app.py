@@ -131,6 +131,7 @@ def _store(config: Config, locker: Locker) -> DiskStore | S3Store:
     store = DiskStore(
         config.upload_dir,
         is_durable=config.durability == "power",
+        finishes_by_size=config.digest == "none",
         dir_permissions=config.dir_perms,
         file_permissions=config.file_perms,
     )
@@ -229,6 +230,7 @@ def _rules(config: Config) -> Rules:
         allows_termination=not config.disable_termination,
         allows_concatenation=not config.disable_concatenation,
         allows_download=not config.disable_download,
+        digest="" if config.digest == "none" else config.digest,
     )
 
 

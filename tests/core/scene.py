@@ -14,6 +14,7 @@ from feeding import END, Feed, Item
 from tusd_py.core.body import Body
 from tusd_py.core.checksum import Checksum
 from tusd_py.core.commands import Append, Concatenate, Create
+from tusd_py.core.digest import Digest
 from tusd_py.core.patience import Patience
 from tusd_py.core.ports import StoredUpload
 from tusd_py.core.rules import Rules
@@ -41,9 +42,9 @@ class NotedUpload:
         await self._store.note("append")
         return await self._inner.append(body)
 
-    async def finish(self) -> None:
+    async def finish(self, digest: Digest | None = None) -> None:
         await self._store.note("finish")
-        await self._inner.finish()
+        await self._inner.finish(digest)
 
     async def close(self) -> None:
         self._store.opened.discard(self)

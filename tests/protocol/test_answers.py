@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -198,3 +200,12 @@ def test_N10_head_of_a_final_has_its_concat_as_received(state: State) -> None:
 
 def test_N10_an_upload_that_is_neither_has_no_concat() -> None:
     assert "Upload-Concat" not in encode_inspected(UPLOAD).headers
+
+
+def test_head_of_a_finished_upload_tells_its_digest() -> None:
+    value = hashlib.sha256(b"abc")
+    expected = f"sha-256=:{base64.b64encode(value.digest()).decode()}:"
+    known = replace(UPLOAD, state=State.AVAILABLE, digest=f"sha256:{value.hexdigest()}")
+    assert encode_inspected(known).headers["Repr-Digest"] == expected
+    for digest in (None, "sha1:00"):  # RFC 9530 advises against the rest
+        assert "Repr-Digest" not in encode_inspected(replace(known, digest=digest)).headers

@@ -215,6 +215,14 @@ async def test_the_whole_upload() -> None:
 
 
 @pytest.mark.anyio
+async def test_its_digest_is_told() -> None:
+    client = Client()
+    upload = finished(digest="sha256:" + "00" * 32)
+    await serve(uploads_over(store_of(PAYLOAD)), upload, NO_HEADERS, client.send, client.receive)
+    assert client.headers["repr-digest"] == "sha-256=:" + "A" * 43 + "=:"
+
+
+@pytest.mark.anyio
 async def test_a_store_may_send_the_client_elsewhere() -> None:
     store = RedirectingStore(lambda start, end: PAYLOAD[start:end])
     client = await get(store=store, metadata={"filename": "a.png", "filetype": "image/png"})

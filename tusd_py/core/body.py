@@ -19,7 +19,7 @@ from typing import Protocol
 import anyio
 import anyio.lowlevel
 
-from tusd_py.core.checksum import Buffer, Checksum
+from tusd_py.core.checksum import Buffer, Checksum, Hasher
 from tusd_py.core.patience import Patience, Watch, taken_over
 from tusd_py.errors import Interrupted, RequestError, TusError, size_exceeded
 
@@ -92,7 +92,7 @@ class Body:
     `checksum` is what the bytes must hash to; `expects_trailer` says that this will be known only at the end. Either
     makes the body atomic: it counts whole or not at all (tus S4, S9). `may_trail`: a trailer may come without being
     announced, so nothing may count before the end either. `patience` is what its client may take. `tell` hears of the
-    bytes of each piece that the sink took.
+    bytes of each piece that the sink took; `digest`, if there is one, is given them.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class Body:
         self.received = 0
         self.error: TusError | None = None
         self.tell: Callable[[int], object] = _unheard
+        self.digest: Hasher | None = None
         self.is_atomic = checksum is not None or expects_trailer
         self.may_be_discarded = self.is_atomic or may_trail
         self._source = source
@@ -249,6 +250,8 @@ class Body:
         self.received += count
         if self._hasher is not None:
             self._hasher.update(self._window[:count])
+        if self.digest is not None:
+            self.digest.update(self._window[:count])
         self._is_in_sink = True
         given_at = time.monotonic()
         pause = self._sink.filled(count)

@@ -17,6 +17,7 @@ from typing import Protocol, Self, runtime_checkable
 
 from tusd_py.core.body import Body, Wish
 from tusd_py.core.checksum import Buffer
+from tusd_py.core.digest import Digest
 from tusd_py.core.upload import Upload, UploadId
 
 
@@ -39,10 +40,11 @@ class StoredUpload(Protocol):
         """
         ...
 
-    async def finish(self) -> None:
+    async def finish(self, digest: Digest | None = None) -> None:
         """Called when all bytes are there: makes the upload AVAILABLE, durably. May be repeated after a crash.
 
-        Where nothing is left to do, a store may show the upload as AVAILABLE as soon as all its bytes are there.
+        With `digest`, its text is in the record by then. Where nothing is left to do, a store may show the upload as
+        AVAILABLE as soon as all its bytes are there.
         """
         ...
 

@@ -19,13 +19,15 @@ from tusd_py.errors import RequestError, TusError, max_size_exceeded, mismatched
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What this server allows. Bytes and seconds; None means no limit and never."""
+    """What this server allows. Bytes and seconds; None means no limit and never. `digest` is the algorithm of the
+    digests of finished uploads, empty: they have none."""
 
     max_size_bytes: int | None = None
     expire_after_seconds: float | None = None
     allows_termination: bool = True
     allows_concatenation: bool = True
     allows_download: bool = True
+    digest: str = ""
 
     def check_size(self, length: int | None) -> None:
         limit = self.max_size_bytes

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from tusd_py.core.body import Wish
+from tusd_py.core.digest import Digests
 from tusd_py.core.observer import Observer
 from tusd_py.core.ports import Capabilities, Locker, Store
 from tusd_py.core.rules import Rules, refuse_expired, total_length
@@ -33,12 +34,15 @@ async def soon(_wish: Wish) -> bool:
 class Upkeep:
     """Over one store and locker, for all requests of a process and its sweep."""
 
-    def __init__(self, store: Store, locker: Locker, rules: Rules, can: Capabilities, observer: Observer) -> None:
+    def __init__(
+        self, store: Store, locker: Locker, rules: Rules, can: Capabilities, observer: Observer, digests: Digests
+    ) -> None:
         self._store = store
         self._locker = locker
         self._rules = rules
         self._can = can
         self._observer = observer
+        self._digests = digests
 
     async def read(self, upload_id: UploadId) -> Upload:
         """As last settled. Raises upload_not_found(), or 410 for an expired one."""
@@ -81,7 +85,7 @@ class Upkeep:
             stored = await self._store.open(upload_id)
             try:
                 if stored.upload.has_all_bytes:
-                    await stored.finish()
+                    await stored.finish(self._digests.of(stored.upload))
                 upload = stored.upload
             finally:
                 await stored.close()
@@ -104,7 +108,7 @@ class Upkeep:
 
     async def finished(self, upload: Upload) -> None:
         """Say so, and drive on the finals that waited for it."""
-        event(log, "UploadFinished", id=upload.id, size=upload.length)
+        event(log, "UploadFinished", id=upload.id, size=upload.length, digest=upload.digest)
         self._observer.upload_finished()
         if upload.is_partial and self._can.concatenates is not None:
             for final in await self._can.concatenates.waiting_for(upload.id):

@@ -27,6 +27,11 @@ def parse_id(text: str) -> UploadId | None:
     return UploadId(text) if _ID.fullmatch(text) else None
 
 
+def parse_given_id(text: str) -> UploadId | None:
+    """The same of what a client or a record names: tusd's ids, in S3, go on after a plus sign, which nobody needs."""
+    return parse_id(text.partition("+")[0])
+
+
 def new_id() -> UploadId:
     """128 random bits in hex, as tusd's ids: whoever has the URL has the upload, so it cannot be guessed."""
     return UploadId(secrets.token_hex(16))
@@ -81,7 +86,7 @@ class Upload:
     `length` and `offset` are bytes; `length` is None while deferred. `offset` is the longest unbroken durable run
     from byte 0. Times are seconds since the epoch. `concat` is Upload-Concat as received (tus N10), `partials` what
     a final upload is made of. `is_settled` is False when only the lock's holder can tell the offset: after a crash, or
-    while it is writing.
+    while it is writing. `digest` is `<algorithm>:<hex>` of all bytes, of finished uploads where that is wanted.
     """
 
     id: UploadId
@@ -95,6 +100,7 @@ class Upload:
     created_at: float = 0.0
     touched_at: float = 0.0
     expire_after_seconds: float | None = None
+    digest: str | None = None
     is_settled: bool = True
 
     @property

@@ -18,6 +18,7 @@ import anyio
 from tusd_py.core.body import Body, Wish
 from tusd_py.core.checksum import Buffer
 from tusd_py.core.commands import Append, Concatenate, Create
+from tusd_py.core.digest import Digests
 from tusd_py.core.observer import NOBODY, Observer
 from tusd_py.core.ports import Capabilities, Concatenates, Locker, Store, StoredUpload
 from tusd_py.core.rules import Offers, Rules, as_bad_partials, refuse_final, total_length
@@ -41,7 +42,8 @@ class Uploads:
         self._rules = rules
         self._observer = observer
         self._can = can = Capabilities.of(store)
-        self._upkeep = Upkeep(store, locker, rules, can, observer)
+        self._digests = digests = Digests(rules.digest)
+        self._upkeep = Upkeep(store, locker, rules, can, observer, digests)
         self._bodies: set[Body] = set()
         self.is_stopping = False
         self.offers = Offers.of(rules, can)
@@ -206,7 +208,7 @@ class Uploads:
                 if body.error is not None:
                     raise body.error
             elif upload.length == 0:
-                await stored.finish()  # tus C7
+                await stored.finish(self._digests.of(stored.upload))  # tus C7
             return stored.upload
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -234,10 +236,14 @@ class Uploads:
         began_at = time.monotonic()
         self._observer.body_started()
         body.tell = self._observer.bytes_received
+        before = stored.upload
+        body.digest = self._digests.begin(before)
         try:
             await stored.append(body)
+            if stored.upload.offset == before.offset + body.received:
+                self._digests.keep(stored.upload, body.digest)
             if stored.upload.has_all_bytes:
-                await stored.finish()
+                await stored.finish(self._digests.of(stored.upload))
         finally:
             seconds = time.monotonic() - began_at
             self._observer.body_ended(body.client_seconds, seconds - body.client_seconds)

@@ -15,9 +15,10 @@ from urllib.parse import unquote, urlsplit
 from tusd_py.core.checksum import ALGORITHMS
 from tusd_py.core.commands import Append, Concatenate, Create
 from tusd_py.core.rules import Offers
-from tusd_py.core.upload import Upload, UploadId, parse_id
+from tusd_py.core.upload import Upload, UploadId, parse_given_id
 from tusd_py.errors import RequestError
 from tusd_py.protocol.checksum import parse_checksum
+from tusd_py.protocol.digest import repr_digest
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.metadata import parse_metadata
 
@@ -155,7 +156,7 @@ def encode_inspected(upload: Upload) -> Answer:
         headers["Upload-Metadata"] = upload.metadata.raw
     if upload.concat is not None:
         headers["Upload-Concat"] = upload.concat
-    return Answer(200, headers)
+    return Answer(200, headers | repr_digest(upload))
 
 
 def _expiry(upload: Upload) -> dict[str, str]:
@@ -203,7 +204,7 @@ def _partial_id(url: str, base_path: str) -> UploadId:
         name = unquote(urlsplit(url).path).removesuffix("/")
     except ValueError:  # half an IPv6 address, for instance
         name = ""
-    upload_id = parse_id(name.removeprefix(base_path))
+    upload_id = parse_given_id(name.removeprefix(base_path))
     if upload_id is None:
         raise RequestError("Upload-Concat names something that is no upload here", code="ERR_INVALID_CONCAT")
     return upload_id

@@ -70,7 +70,7 @@ class ServeOptions:
     operations: Any = None
     operations_port: int = 0
     announce: Callable[[str], None] | None = None
-    refusal: Callable[[], str | None] = lambda: None
+    refusal: Callable[[], str | None] | None = None
 
 
 def serve(app: Any, options: ServeOptions, *, on_stop: Callable[[], None], lifeline: Lifeline | None = None) -> int:
@@ -163,7 +163,7 @@ class Server(uvicorn.Server):
 
     def _refuse_to_start(self, records: list[logging.LogRecord]) -> None:
         """`records` tell of an error, with all that it went through; of one that was foreseen a line is enough."""
-        refusal = self._options.refusal()
+        refusal = self._options.refusal() if self._options.refusal is not None else None
         for record in records if refusal is None else ():
             logging.getLogger(record.name).handle(record)
         self._exit_code = self._complain(refusal or "the application could not start", 1 if refusal is None else 2)

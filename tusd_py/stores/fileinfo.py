@@ -10,18 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tusd_py.core.upload import Metadata, State, Upload, UploadId, parse_id
+from tusd_py.core.upload import Metadata, State, Upload, UploadId, parse_given_id
 
 _TO_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """`storage` and `ours` are as they were written; `ours` None: tusd wrote it, which knows no state and no times."""
+    """`storage` and `ours` are as they were written; `ours` None: tusd wrote it, which knows no state and no times.
+    `multipart` is what tusd's ids have behind a plus sign, in S3: the id of a multipart upload."""
 
     upload: Upload
     storage: Mapping[str, Any]
     ours: Mapping[str, Any] | None
+    multipart: str = ""
 
 
 def encode(upload: Upload, storage: Mapping[str, Any], ours: Mapping[str, Any]) -> bytes:
@@ -42,6 +44,7 @@ def encode(upload: Upload, storage: Mapping[str, Any], ours: Mapping[str, Any]) 
             "Concat": upload.concat,
             "CreatedAt": upload.created_at,
             "ExpireAfterSeconds": upload.expire_after_seconds,
+            **({"Digest": upload.digest} if upload.digest is not None else {}),
             **ours,
         },
     }
@@ -54,7 +57,7 @@ def decode(text: bytes) -> FileInfo:
         data = json.loads(text)
         ours = data.get("TusdPy")
         upload = _foreign_upload(data) if ours is None else _upload(data, ours)
-        return FileInfo(upload, data.get("Storage") or {}, ours)
+        return FileInfo(upload, data.get("Storage") or {}, ours, data["ID"].partition("+")[2])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a record: {error!r}") from error
 
@@ -71,6 +74,7 @@ def _upload(data: dict[str, Any], ours: dict[str, Any]) -> Upload:
         partials=_partials(data),
         created_at=float(ours["CreatedAt"]),
         expire_after_seconds=ours["ExpireAfterSeconds"],
+        digest=ours.get("Digest"),
     )
 
 
@@ -94,7 +98,7 @@ def _foreign_upload(data: dict[str, Any]) -> Upload:
 
 
 def _upload_id(data: dict[str, Any]) -> UploadId:
-    upload_id = parse_id(data["ID"])
+    upload_id = parse_given_id(data["ID"])
     if upload_id is None:
         raise ValueError(f"not an upload id: {data['ID']!r}")
     return upload_id
@@ -105,4 +109,5 @@ def _length(data: dict[str, Any]) -> int | None:
 
 
 def _partials(data: dict[str, Any]) -> tuple[UploadId, ...]:
-    return tuple(UploadId(partial) for partial in data.get("PartialUploads") or () if parse_id(partial))
+    ids = (parse_given_id(partial) for partial in data.get("PartialUploads") or ())
+    return tuple(each for each in ids if each is not None)

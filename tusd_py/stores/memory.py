@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from tusd_py.core.body import Body
 from tusd_py.core.checksum import Buffer
+from tusd_py.core.digest import Digest
 from tusd_py.core.upload import State, Upload, UploadId
 from tusd_py.errors import upload_not_found
 
@@ -61,8 +62,12 @@ class MemoryUpload:
         entry.upload = replace(entry.upload, offset=len(entry.data), touched_at=time.time())
         return len(sink.data)
 
-    async def finish(self) -> None:
-        self._entry.upload = replace(self._entry.upload, state=State.AVAILABLE)
+    async def finish(self, digest: Digest | None = None) -> None:
+        async def read_back() -> AsyncIterator[Buffer]:
+            yield self._entry.data
+
+        text = await digest.text(read_back) if digest is not None else None
+        self._entry.upload = replace(self._entry.upload, state=State.AVAILABLE, digest=text)
 
     async def close(self) -> None:
         pass

@@ -24,6 +24,7 @@ from tusd_py.core.upload import Upload
 from tusd_py.core.uploads import Uploads
 from tusd_py.errors import BackendError, RequestError
 from tusd_py.logs import event
+from tusd_py.protocol.digest import repr_digest
 from tusd_py.protocol.headers import Headers
 from tusd_py.web.responses import Headers as HeaderLines
 from tusd_py.web.responses import encode_headers, send_empty
@@ -88,7 +89,9 @@ async def serve(uploads: Uploads, upload: Upload, headers: Headers, send: Send, 
         return
 
     status, wanted = 200, range(length)
-    about = validators.headers() + encode_headers({"content-type": content_type, "content-disposition": disposition})
+    about = validators.headers() + encode_headers(
+        {"content-type": content_type, "content-disposition": disposition, **repr_digest(upload)}
+    )
     # An empty upload is sent whole, as RFC 9110 14.2 allows: no Content-Range can say "none of 0 bytes", and players
     # that put "bytes=0-" into every request need not fail.
     if length and validators.permit_range(headers.joined("if-range")):

@@ -15,7 +15,7 @@ from tusd_py.core.body import Body
 from tusd_py.core.checksum import Checksum
 from tusd_py.core.commands import Concatenate
 from tusd_py.core.patience import Patience
-from tusd_py.core.upload import UploadId, parse_id
+from tusd_py.core.upload import UploadId, parse_given_id
 from tusd_py.core.uploads import Uploads
 from tusd_py.errors import BackendError, RequestError, upload_locked, upload_not_found
 from tusd_py.logs import event
@@ -127,7 +127,7 @@ class TusEndpoint:
         verb = self._verbs.get(exchange.method)
         if verb is None:
             raise _not_allowed(", ".join([*self._verbs, "OPTIONS"]))
-        upload_id = parse_id(name)
+        upload_id = parse_given_id(name)
         if upload_id is None:
             raise upload_not_found()
         account_of(exchange.scope).upload_id = upload_id

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tusd_py.core.body import Body
+from tusd_py.core.digest import Digest
 from tusd_py.core.upload import State, Upload, UploadId
 from tusd_py.errors import upload_not_found
 from tusd_py.stores.disk.descriptors import UnsyncedError, read_pieces, sync_data
@@ -192,11 +193,12 @@ class StoredFile:
                 await sink.release()
         return self._offset - start
 
-    async def finish(self) -> None:
+    async def finish(self, digest: Digest | None = None) -> None:
         with self._disk.failures.translated():
             try:
-                if not self._record.is_finished_at(self._offset):
-                    finished = replace(self._committed(self._offset).upload, state=State.AVAILABLE)
+                if digest is not None or not self._record.is_finished_at(self._offset):
+                    text = await digest.text(lambda: self._read_back(0, self._offset)) if digest is not None else None
+                    finished = replace(self._committed(self._offset).upload, state=State.AVAILABLE, digest=text)
                     await self._write_record(Record(finished, data_path=self._record.data_path))
                 elif self._owes_sync:
                     await self._disk.run_step(self._sync)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from tusd_py.errors import upload_not_found
 from tusd_py.stores.s3 import crc
@@ -16,6 +16,7 @@ from tusd_py.stores.s3.client import S3Error, Unclear, pauses
 from tusd_py.stores.s3.memory import Part
 from tusd_py.stores.s3.record import Record
 
+_READ_BYTES = 8 * 1024 * 1024
 _LATE_SECONDS = 5.0
 """How long an object may take to appear once its multipart upload is gone."""
 
@@ -117,3 +118,10 @@ async def _is_there(bucket: Bucket, record: Record) -> bool:
     if found is not None and is_whole and record.crc is not None and found != crc.to_text(record.crc):
         return False
     return int(answer.headers.get("content-length", -1)) == record.upload.length
+
+
+async def read(bucket: Bucket, record: Record) -> AsyncGenerator[bytes, None]:
+    """All the bytes of the object, in pieces that can be asked for again."""
+    length = record.upload.length or 0
+    for start in range(0, length, _READ_BYTES):
+        yield (await bucket.client.get(record.key, {}, f"{start}-{min(start + _READ_BYTES, length) - 1}")).body

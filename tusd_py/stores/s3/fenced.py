@@ -84,7 +84,7 @@ class FencedChain(Chain):
         raise Unclear(f"GetObject {key}: the storage lists states that it does not have")
 
     async def _versions(self, key: str) -> list[str]:
-        """The keys of the states that there are, the newest last."""
-        pages = self._control.pages("list_objects_v2", Prefix=f"{key}.")
+        """The keys of the states that there are, the newest last; first that of tusd's, which has no numbers."""
+        pages = self._control.pages("list_objects_v2", Prefix=key)
         found = [each["Key"] async for page in pages for each in page.get("Contents", ())]
-        return sorted(each for each in found if is_fenced(each))
+        return sorted(each for each in found if each == key or is_fenced(each))

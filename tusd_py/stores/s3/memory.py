@@ -118,6 +118,16 @@ class Part:
             return Payload(self.size, self._pieces)
         return Payload(self.size, read=self._read)
 
+    async def read(self) -> AsyncGenerator[Piece, None]:
+        """All the bytes, in order; nothing may be added meanwhile."""
+        self._seal()
+        if self._file is not None:
+            async for piece in self._read():
+                yield piece
+        else:
+            for piece in self._pieces:
+                yield piece
+
     def clear(self) -> None:
         """Be empty again."""
         self.release()

@@ -32,7 +32,8 @@ class Record:
     leaves out as many, since requests of that one may still be on their way. `token` is drawn anew for each write: it
     tells one's own write from another's after an answer that was lost. `sequence` counts the writes, so a read that
     comes late in time is known as such (failures F13). `crc` is the CRC64NVME of all bytes before the tail, None where
-    unknown. `is_terminated`: nothing is left but to remove what late requests may have left behind.
+    unknown. `is_terminated`: nothing is left but to remove what late requests may have left behind. `is_foreign`: tusd
+    wrote it, which does not say how much there is (see `tusd`).
     """
 
     upload: Upload
@@ -47,6 +48,7 @@ class Record:
     tail_bytes: int = 0
     crc: int | None = 0
     is_terminated: bool = False
+    is_foreign: bool = False
 
     @property
     def numbers(self) -> list[int]:
@@ -95,9 +97,9 @@ class Record:
     def decode(cls, line: bytes) -> Self:
         """Raises ValueError for what is not such a line."""
         info = fileinfo.decode(line)
-        if info.ours is None:
-            raise ValueError("a record of tusd's")
         try:
+            if info.ours is None:
+                return cls(info.upload, str(info.storage["Key"]), multipart=info.multipart or None, is_foreign=True)
             return cls._decoded(info.upload, str(info.storage["Key"]), info.ours)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a record of an object: {error!r}") from error
@@ -140,9 +142,10 @@ class Record:
             crc=crc,
         )
 
-    def finished(self, now: float) -> Self:
+    def finished(self, now: float, digest: str | None) -> Self:
         """The object is there: what it was made of is nobody's business any more."""
-        upload = replace(self.upload, state=State.AVAILABLE, offset=self.upload.length or 0, touched_at=now)
+        length = self.upload.length or 0
+        upload = replace(self.upload, state=State.AVAILABLE, offset=length, touched_at=now, digest=digest)
         return replace(self, upload=upload, multipart=None, parts=(), tail_start=upload.offset, tail_bytes=0)
 
     def terminated(self, now: float) -> Self:

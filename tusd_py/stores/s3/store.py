@@ -12,7 +12,7 @@ from tusd_py.core.checksum import Buffer
 from tusd_py.core.upload import Upload, UploadId
 from tusd_py.errors import ConfigError, upload_not_found
 from tusd_py.logs import event
-from tusd_py.stores.s3 import dialect, joining, sweeping
+from tusd_py.stores.s3 import dialect, joining, sweeping, tusd
 from tusd_py.stores.s3.bucket import Bucket
 from tusd_py.stores.s3.chain import Link, Superseded
 from tusd_py.stores.s3.client import S3Error
@@ -78,9 +78,9 @@ class S3Store:
 
     async def read(self, upload_id: UploadId) -> Upload:
         with self.bucket.failures.translated():
-            link = await self._newest(upload_id)
+            link = await self._settled(upload_id)
             while not await self._has_bytes(link.record):
-                before, link = link, await self._newest(upload_id)
+                before, link = link, await self._settled(upload_id)
                 if link.version == before.version:  # not just finished or removed while we looked
                     raise upload_not_found()  # promise 5, failures F8
         if link.record.upload.is_available:
@@ -95,7 +95,10 @@ class S3Store:
         tail = Part(bucket.memory)
         try:
             with bucket.failures.translated():
-                return StoredObject.found(bucket, await self._newest(upload_id, tail), tail)
+                link = await self._newest(upload_id, tail)
+                if link.record.is_foreign:
+                    link = await tusd.adopted(bucket, link, tail)
+                return StoredObject.found(bucket, link, tail)
         except BaseException:
             tail.release()
             raise
@@ -111,6 +114,8 @@ class S3Store:
             for _ in range(_TERMINATE_TRIES):
                 if link is None:
                     return
+                if link.record.is_foreign:
+                    await bucket.client.delete(tusd.part_key(link.record))
                 try:
                     # First nobody else can go on, then what there is goes (failures F26).
                     link = await bucket.chain.append(info, link.record.terminated(time.time()), NOTHING, after=link)
@@ -137,10 +142,10 @@ class S3Store:
     async def concatenate(self, final: UploadId, partials: Sequence[UploadId]) -> None:
         bucket = self.bucket
         with bucket.failures.translated():
-            link = await self._newest(final)
+            link = await self._settled(final)
             if link.record.upload.is_available or link.record.upload.has_all_bytes:
                 return  # done before
-            records = {each: (await self._newest(each)).record for each in dict.fromkeys(partials)}
+            records = {each: (await self._settled(each)).record for each in dict.fromkeys(partials)}
             await joining.join(bucket, link, [records[each] for each in partials])
 
     async def note_waiting(self, final: UploadId, partials: Iterable[UploadId]) -> None:
@@ -210,6 +215,11 @@ class S3Store:
     async def _key(self, upload_id: UploadId) -> str:
         """Of an available upload, which never changes: asked for once."""
         return self.bucket.warm.key(upload_id) or (await self._newest(upload_id)).record.key
+
+    async def _settled(self, upload_id: UploadId) -> Link:
+        """The newest state, and what there is of the upload where tusd has left that open."""
+        link = await self._newest(upload_id)
+        return await tusd.completed(self.bucket, link) if link.record.is_foreign else link
 
     async def _newest(self, upload_id: UploadId, tail: Part | None = None) -> Link:
         bucket = self.bucket

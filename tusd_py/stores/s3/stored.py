@@ -10,8 +10,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 
 from tusd_py.core.body import Body
+from tusd_py.core.digest import Digest
 from tusd_py.core.upload import State, Upload
 from tusd_py.errors import Interrupted, RequestError, mismatched_offset, size_exceeded, upload_not_found
 from tusd_py.stores.s3 import assembling, crc
@@ -87,20 +89,20 @@ class StoredObject:
                     spool.close()
         return self.upload.offset - start
 
-    async def finish(self) -> None:
+    async def finish(self, digest: Digest | None = None) -> None:
         with self._bucket.failures.translated():
             if self._record.upload.is_available:
                 return
-            if self._complete is None and self._record.parts and self._record.tail_bytes:
+            if self._complete is None and self._multipart is not None and self._record.tail_bytes:
                 await self._send_tail()
-            if self._multipart is not None:
-                await self._finish_multipart()
+            if self._multipart is not None and (self._complete or self._record).parts:
+                await self._finish_multipart(digest)
             else:
                 try:
-                    await self._finish_small()
+                    await self._finish_small(digest)
                 except Superseded:
                     await self._refresh()
-                    await self._finish_small()
+                    await self._finish_small(digest)
             self._complete = None
 
     async def declare_length(self, length: int) -> None:
@@ -208,7 +210,9 @@ class StoredObject:
     async def _send(self, outgoing: Outgoing, part: Part) -> None:
         bucket = self._bucket
         multipart = await self._prepared()
-        headers = bucket.crc_header(part.crc)
+        if self._record.crc is None:
+            outgoing.crc = None  # a multipart upload is begun with checksums or without; tusd's are without
+        headers = bucket.crc_header(outgoing.crc)
         try:
             async with bucket.slots:
                 answer = await bucket.client.put_part(
@@ -343,7 +347,7 @@ class StoredObject:
         self._complete = self._counting([outgoing], outgoing.number + 1)
         self._note([outgoing])
 
-    async def _finish_small(self) -> None:
+    async def _finish_small(self, digest: Digest | None) -> None:
         record, bucket = self._record, self._bucket
         whole = self._tail or await self._reread()
         self._tail = whole
@@ -354,14 +358,18 @@ class StoredObject:
                 tail = replace(complete, tail_bytes=whole.size).in_state(State.ASSEMBLING)
                 await self._write(tail, whole.payload())
             await assembling.put(bucket, complete, whole)
-        await self._write(complete.finished(time.time()), NOTHING)
+        text = await digest.text(whole.read) if digest is not None else None
+        await self._write(complete.finished(time.time(), text), NOTHING)
 
-    async def _finish_multipart(self) -> None:
+    async def _finish_multipart(self, digest: Digest | None) -> None:
         if self._complete is not None or self._record.upload.state is State.RECEIVING:
             record = self._complete or self._record
             await self._write(record.in_state(State.ASSEMBLING), NOTHING)
         await assembling.complete(self._bucket, self._record, self._taken)
-        await self._write(self._record.finished(time.time()), NOTHING)
+        text = None
+        if digest is not None:
+            text = await digest.text(partial(assembling.read, self._bucket, self._record))
+        await self._write(self._record.finished(time.time(), text), NOTHING)
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -127,9 +127,9 @@ class Pass:
             return None
         try:
             link = await self._bucket.chain.read(self._bucket.names.info(upload_id))
-        except ValueError:  # tusd's, or no state at all
+        except ValueError:  # no state at all
             return None
-        if link is None or link.record.upload.is_available:
+        if link is None or link.record.upload.is_available or link.record.is_foreign:
             return None
         if not link.record.is_terminated:
             return link.record
