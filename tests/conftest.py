@@ -27,12 +27,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="takes minutes; run with --long"))
 
 
-def pytest_collection_finish() -> None:
-    """Thousands of tests and boto3 live as long as the run. Out of the collector's sight, they delay no test by a
-    third of a second now and then, and what a test leaves in cycles, open files too, is collected soon."""
+@pytest.fixture(autouse=True, scope="module")
+def _the_collector_sees_little() -> None:
+    """Thousands of tests, their reports and boto3 live as long as the run. Out of the collector's sight, they delay no
+    test by a third of a second now and then, and what a test leaves in cycles is collected soon."""
     gc.collect()
     gc.freeze()
-    gc.collect()
 
 
 @pytest.hookimpl(wrapper=True)

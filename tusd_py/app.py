@@ -139,7 +139,7 @@ def _store(config: Config, locker: Locker) -> DiskStore | S3Store:
     return store
 
 
-def s3_store(config: Config, fences: RedisLocker | None = None) -> S3Store:
+def s3_store(config: Config, shared: RedisLocker | None = None) -> S3Store:
     """Makes no request. Raises ConfigError for what cannot be right."""
     try:
         from tusd_py.stores.s3.connecting import connect  # noqa: PLC0415  (an extra)
@@ -174,7 +174,7 @@ def s3_store(config: Config, fences: RedisLocker | None = None) -> S3Store:
             redirect_seconds=config.s3_redirect_downloads,
             public_endpoint=config.s3_public_endpoint,
         ),
-        fences,
+        shared,
     )
 
 

@@ -80,8 +80,8 @@ def file_calls(fault: Fault) -> Iterator[None]:
             try:
                 if sys._getframe(1).f_code.co_name != "__del__":  # Python's doing, not the store's, and at any time
                     fault.before(_name)
-            except OSError:
-                if _name == "close":  # the kernel closes whatever it answers
+            except (OSError, Crash):
+                if _name == "close":  # the kernel closes whatever it answers, and what a dead process had open
                     os.close(*args)
                 raise
             return getattr(os, _name)(*args, **kwargs)

@@ -109,13 +109,13 @@ async def test_a_removed_upload_does_not_come_back(scene: Scene, monkeypatch: py
     await _is_gone(two, upload_id)
     monkeypatch.setattr(sweeping, "LATE_SECONDS", -10.0)
     monkeypatch.setattr(fenced, "LATE_SECONDS", -10.0)
-    assert await two.sweep_leftovers(_free) == 1
+    assert await two.sweep_leftovers(_free) == 2
     assert states(scene, upload_id) == []
     await _is_gone(two, upload_id)
 
 
 @without_conditions
-async def test_the_sweep_sees_each_upload_once(scene: Scene) -> None:
+async def test_the_sweep_sees_each_upload_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     store = scene.store()
     upload_ids = {await create(store, 10) for _ in range(3)}
     one = min(upload_ids)
@@ -123,6 +123,10 @@ async def test_the_sweep_sees_each_upload_once(scene: Scene) -> None:
     older = fenced.fenced_key(f"{one}.info", 0, 1)
     scene.s3.copy_object(Bucket=scene.bucket, Key=older, CopySource={"Bucket": scene.bucket, "Key": newest})
     assert sorted([each.id async for each in store.unfinished()]) == sorted(upload_ids)
+    assert await store.sweep_leftovers(_free) == 0
+    monkeypatch.setattr(sweeping, "LATE_SECONDS", -10.0)
+    assert await store.sweep_leftovers(_free) == 1
+    assert states(scene, one) == [newest]
 
 
 @without_conditions

@@ -24,7 +24,7 @@ _FENCE_SECONDS = 7 * 86400
 _MARGIN = 0.1  # of the lease: ours is over that much earlier than Redis'
 _SHORTEST_PAUSE_SECONDS = 0.1
 
-# KEYS lock, fence. ARGV process, number, lease and fence in ms. The fence, or nil and nothing changed.
+# KEYS lock, fence, note. ARGV process, number, lease and fence in ms. The fence, or nil and nothing changed.
 # A lock with our process in it is one that was let go and did not hear of it, or is passed on to the next one here;
 # but a claim that comes late must not take it from a later one. The clock keeps fences growing when Redis lost them.
 CLAIM = """
@@ -37,6 +37,7 @@ local time = redis.call('TIME')
 local fence = math.max((tonumber(redis.call('GET', KEYS[2])) or 0) + 1, time[1] * 1000 + math.floor(time[2] / 1000))
 redis.call('SET', KEYS[2], string.format('%.0f', fence), 'PX', ARGV[4])
 redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[3])
+redis.call('DEL', KEYS[3])
 return fence
 """
 
@@ -84,6 +85,9 @@ class Leases:
     def lock_key(self, upload_id: str) -> str:
         return f"{self.prefix}lock:{{{upload_id}}}"
 
+    def note_key(self, upload_id: str) -> str:
+        return f"{self.prefix}note:{{{upload_id}}}"
+
     def is_ours(self, holder: str) -> bool:
         return process_of(holder) == self.process
 
@@ -94,7 +98,8 @@ class Leases:
         holder = f"{self.process}:{self._number}"
         ends_at = self._end_of_lease()
         return self._connection.call(
-            *("EVAL", CLAIM, 2, *self._keys(upload_id), self.process, self._number, *self._times()),
+            *("EVAL", CLAIM, 3, *self._keys(upload_id), self.note_key(upload_id)),
+            *(self.process, self._number, *self._times()),
             convert=partial(self._claimed, upload_id, holder, ends_at),
         )
 

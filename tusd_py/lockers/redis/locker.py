@@ -14,6 +14,7 @@ from tusd_py.errors import BackendError, ConfigError
 from tusd_py.lockers.redis.address import parse
 from tusd_py.lockers.redis.connection import COMMAND_SECONDS, Connection
 from tusd_py.lockers.redis.lease import Leases
+from tusd_py.lockers.redis.notes import Notes
 from tusd_py.lockers.redis.requests import Follow, Requests
 from tusd_py.lockers.turns import Turn, Turns
 
@@ -71,6 +72,14 @@ class RedisLocker:
         """Whether Redis, asked now, has given the lock to nobody else since. Raises BackendError."""
         return await self._fleet.leases.is_held(upload_id)
 
+    def leave_note(self, upload_id: UploadId, text: str) -> None:
+        """Of what this process, which holds the lock, leaves behind; not waited for."""
+        self._fleet.notes.leave(upload_id, text)
+
+    async def note(self, upload_id: UploadId) -> str | None:
+        """What the last holder left, if nobody has had the lock since, and it was lately. Never raises."""
+        return await self._fleet.notes.find(upload_id)
+
     async def settle(self, upload_id: UploadId) -> bool:
         return await self._fleet.turns.settle(upload_id)
 
@@ -83,6 +92,7 @@ class _Fleet:
         self.connection = connection
         self.leases = Leases(connection, prefix, lease_seconds, self.turns.lose)
         self.requests = Requests(connection, self.leases, self.turns)
+        self.notes = Notes(connection, self.leases, self.requests)
 
     async def start(self) -> None:
         self.requests.open()

@@ -47,6 +47,7 @@ class Requests:
         self.follows: dict[str, Follow] = {}
         self.askers: dict[tuple[UploadId, str], _Asker] = {}
         self.is_listening = asyncio.Event()
+        self.listening_since: float | None = None
         self._connection = connection
         self._leases = leases
         self._channels = f"{leases.prefix}process:"
@@ -91,6 +92,7 @@ class Requests:
                 self._connection.failure(error)
             if self.is_listening.is_set():
                 self.is_listening.clear()
+                self.listening_since = None
                 pause_seconds = _SHORTEST_PAUSE_SECONDS
             # Those who wait learn now whether Redis is gone.
             self._ask_again(lambda _follow: True)
@@ -124,6 +126,7 @@ class Requests:
     def _received(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe" and message["data"] == 2:
             self.is_listening.set()
+            self.listening_since = asyncio.get_running_loop().time()
             process = self._leases.process
             self._connection.tell("EVAL", _TELL, 1, self._leases.lock_key(process), self._everybody, f"hello {process}")
             self._ask_again(lambda _follow: True)

@@ -18,6 +18,7 @@ from tusd_py.stores.s3.memory import Memory, Part
 from tusd_py.stores.s3.names import Names
 from tusd_py.stores.s3.plan import Plan
 from tusd_py.stores.s3.record import Record
+from tusd_py.stores.s3.shared import Notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,27 @@ class Bucket:
     cursor: Cursor
     buffered_parts: int = 4
     redirect_seconds: float = 0.0
+    notes: Notes | None = None
     has_crc: bool = True
 
     async def aclose(self) -> None:
         self.warm.clear()
         await self.client.aclose()
         self.control.close()
+
+    def leave_note(self, record: Record) -> None:
+        """`record` is the newest state, and this process has the lock."""
+        if self.notes is not None and not record.is_terminated:
+            # Latin-1, since a record need not be text.
+            self.notes.leave_note(record.upload.id, record.encode(self.control.bucket).decode("latin-1"))
+
+    async def noted(self, upload_id: UploadId) -> Record | None:
+        """The newest state, where that is known without asking the storage."""
+        text = await self.notes.note(upload_id) if self.notes is not None else None
+        try:
+            return Record.decode(text.encode("latin-1")) if text is not None else None
+        except ValueError:
+            return None
 
     def crc_header(self, value: int | None) -> dict[str, str]:
         """What has the storage refuse other bytes than these, where it can."""

@@ -21,11 +21,11 @@ from tusd_py.stores.s3.chain import Chain
 from tusd_py.stores.s3.client import Client, Place, log_call
 from tusd_py.stores.s3.control import MOST_CALLS, Control
 from tusd_py.stores.s3.failures import Failures
-from tusd_py.stores.s3.fenced import Fences
 from tusd_py.stores.s3.memory import Memory
 from tusd_py.stores.s3.names import Names
 from tusd_py.stores.s3.plan import Limits, Plan
 from tusd_py.stores.s3.settings import S3Settings
+from tusd_py.stores.s3.shared import Shared
 from tusd_py.stores.s3.store import S3Store
 from tusd_py.stores.s3.wire import Wire
 
@@ -35,8 +35,8 @@ READ_SECONDS = 120.0
 """Completing an upload of many parts may take minutes, and some storages are silent meanwhile."""
 
 
-def connect(settings: S3Settings, fences: Fences | None = None) -> S3Store:
-    """`fences` are of the locker, if it has them. Raises ConfigError for what cannot be right."""
+def connect(settings: S3Settings, shared: Shared | None = None) -> S3Store:
+    """`shared` is the locker, if all servers of the bucket share it. Raises ConfigError for what cannot be right."""
     settings.check_redirects()
     try:
         session = boto3.Session()
@@ -77,9 +77,10 @@ def connect(settings: S3Settings, fences: Fences | None = None) -> S3Store:
             failures=Failures(settings.bucket),
             buffered_parts=settings.buffered_parts,
             redirect_seconds=settings.redirect_seconds,
+            notes=shared,
             has_crc=settings.sends_checksums,
         ),
-        fences,
+        shared,
     )
 
 

@@ -11,28 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
 
-from tusd_py.core.upload import UploadId
 from tusd_py.stores.s3.chain import HEADERS, Chain, Link, Superseded, behind, following, version_of
 from tusd_py.stores.s3.client import LATE_SECONDS, Client, Unclear, attempts
 from tusd_py.stores.s3.control import Control
 from tusd_py.stores.s3.memory import Part
 from tusd_py.stores.s3.names import fenced_key, is_fenced
 from tusd_py.stores.s3.record import Record
+from tusd_py.stores.s3.shared import Fences
 from tusd_py.stores.s3.wire import Payload
-
-
-class Fences(Protocol):
-    """What a locker knows of the locks that this process holds."""
-
-    def fence(self, upload_id: UploadId) -> int | None:
-        """Higher than that of every holder before; None: this process does not hold the lock."""
-        ...
-
-    async def is_held(self, upload_id: UploadId) -> bool:
-        """Whether nobody else was given the lock since, as all others see it. Raises BackendError."""
-        ...
 
 
 class FencedChain(Chain):

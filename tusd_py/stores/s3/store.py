@@ -16,9 +16,10 @@ from tusd_py.stores.s3 import dialect, joining, sweeping, tusd
 from tusd_py.stores.s3.bucket import Bucket
 from tusd_py.stores.s3.chain import Link, Superseded
 from tusd_py.stores.s3.client import S3Error
-from tusd_py.stores.s3.fenced import FencedChain, Fences
+from tusd_py.stores.s3.fenced import FencedChain
 from tusd_py.stores.s3.memory import Part
 from tusd_py.stores.s3.record import Record
+from tusd_py.stores.s3.shared import Fences
 from tusd_py.stores.s3.stored import StoredObject
 from tusd_py.stores.s3.traits import NO_CONDITIONS
 from tusd_py.stores.s3.wire import NOTHING
@@ -77,6 +78,9 @@ class S3Store:
         return stored
 
     async def read(self, upload_id: UploadId) -> Upload:
+        noted = await self.bucket.noted(upload_id)
+        if noted is not None:
+            return noted.upload
         with self.bucket.failures.translated():
             link = await self._settled(upload_id)
             while not await self._has_bytes(link.record):

@@ -51,6 +51,7 @@ class StoredObject:
         self._complete: Record | None = None  # with all bytes, the last of which are not written down yet
         self._multipart = record.multipart
         self._is_assumed = False  # that `link` is still the newest state
+        self._is_newest = False  # `link` was written under this lock
         self._preparing = asyncio.Lock()
 
     @classmethod
@@ -124,6 +125,9 @@ class StoredObject:
             await self._write(self._record, NOTHING)
 
     async def close(self) -> None:
+        if self._is_newest and self._complete is None:
+            self._is_newest = False
+            self._bucket.leave_note(self._record)
         tail, self._tail = self._tail, None
         if tail is None:
             return
@@ -276,6 +280,7 @@ class StoredObject:
 
     async def _write(self, record: Record, tail: Payload) -> None:
         key = self._bucket.names.info(record.upload.id)
+        self._is_newest = False
         try:
             self._link = await self._bucket.chain.append(key, record, tail, after=self._link)
         except Superseded:
@@ -286,7 +291,7 @@ class StoredObject:
                 raise FileExistsError(record.upload.id) from None
             self._link = await self._bucket.chain.append(key, record, tail, after=found)
         self._record = self._link.record
-        self._is_assumed = False
+        self._is_assumed, self._is_newest = False, True
 
     async def _refresh(self) -> None:
         """After Superseded: what this process had left was not the newest state, as it had assumed. Go on upon that if

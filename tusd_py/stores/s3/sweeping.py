@@ -86,18 +86,22 @@ class Pass:
         self._bucket = bucket
         self._terminated: list[Record] = []
         self._lonely: dict[UploadId, str] = {}
+        self._superseded: list[tuple[UploadId, str]] = []  # states that came too late to count (`fenced`)
 
     async def unfinished(self) -> AsyncIterator[Record]:
         """The states of all uploads that are not available: the size of a state tells which those are."""
         names = self._bucket.names
-        newest: tuple[UploadId, int] | None = None  # of several states of one upload, the last that is listed
+        newest: tuple[UploadId, dict[str, Any]] | None = None  # of several states of one upload, the last listed
         objects: dict[UploadId, str] = {}  # those whose state has not come yet; it is not far behind
         async for entry in self._listed():
             key = entry["Key"]
             upload_id = names.id_of_info(key)
-            if newest is not None and newest[0] != upload_id and (record := await self._record(*newest)):
+            if newest is not None and newest[0] == upload_id:
+                if _is_old(newest[1]["LastModified"]):
+                    self._superseded.append((upload_id, newest[1]["Key"]))
+            elif newest is not None and (record := await self._record(*newest)):
                 yield record
-            newest = (upload_id, entry["Size"]) if upload_id is not None else None
+            newest = (upload_id, entry) if upload_id is not None else None
             if upload_id is not None:
                 objects.pop(upload_id, None)
             elif _is_old(entry["LastModified"]) and (own := names.id_of_plain_object(key)):
@@ -122,8 +126,8 @@ class Pass:
                 yield entry
             cursor.after = entries[-1]["Key"] if entries and page.get("IsTruncated") else ""
 
-    async def _record(self, upload_id: UploadId, state_bytes: int) -> Record | None:
-        if state_bytes % FINISHED_MULTIPLE == 0:
+    async def _record(self, upload_id: UploadId, entry: dict[str, Any]) -> Record | None:
+        if entry["Size"] % FINISHED_MULTIPLE == 0:
             return None
         try:
             link = await self._bucket.chain.read(self._bucket.names.info(upload_id))
@@ -145,6 +149,8 @@ class Pass:
             removed += await _held(hold, record.upload.id, partial(remove, bucket, record))
         for upload_id, key in islice(self._lonely.items(), _MOST_LONELY):
             removed += await _held(hold, upload_id, partial(_remove_lonely, bucket, upload_id, key))
+        for upload_id, key in self._superseded:
+            removed += await _held(hold, upload_id, partial(bucket.client.delete, key))
         removed += await _abort_orphans(bucket, hold)
         if bucket.cursor.is_noted or bucket.cursor.after:
             bucket.cursor.is_noted = bool(bucket.cursor.after)
