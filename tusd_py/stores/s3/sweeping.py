@@ -97,7 +97,7 @@ class Pass:
             key = entry["Key"]
             upload_id = names.id_of_info(key)
             if newest is not None and newest[0] == upload_id:
-                if _is_old(newest[1]["LastModified"]):
+                if not self._bucket.chain.is_conditional and _is_old(newest[1]["LastModified"]):
                     self._superseded.append((upload_id, newest[1]["Key"]))
             elif newest is not None and (record := await self._record(*newest)):
                 yield record
