@@ -12,7 +12,8 @@ Codes and statuses are tusd's where the tus text or its clients do not need anot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import TracebackType
 
 
 class TusError(Exception):
@@ -94,6 +95,15 @@ def upload_locked() -> RequestError:
     return RequestError("the upload is in use by another request", code="ERR_UPLOAD_LOCKED", status=423)
 
 
+def storage_full() -> BackendError:
+    """507: there is no room for more bytes."""
+    return BackendError(
+        "no space left to store uploads; the offset acknowledged so far is unharmed",
+        code="ERR_INSUFFICIENT_STORAGE",
+        status=507,
+    )
+
+
 def mismatched_offset(current: int) -> RequestError:
     """409 (tus K15); carries the current offset, which the unreleased tus 1.1 asks for and no client minds."""
     return RequestError(
@@ -117,3 +127,24 @@ def max_size_exceeded(limit: int) -> RequestError:
 def server_shutdown() -> Interrupted:
     """503: the server is stopping; the bytes so far are stored."""
     return Interrupted("the server is shutting down, try again soon", code="ERR_SERVER_SHUTDOWN", status=503)
+
+
+class Translation:
+    """A context: what is raised inside is given to `translate`, which raises what it becomes, or returns: it passes.
+
+    Keeps no state, so one serves all who are in it at once.
+    """
+
+    __slots__ = ("_translate",)
+
+    def __init__(self, translate: Callable[[BaseException], None]) -> None:
+        self._translate = translate
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._translate(error)

@@ -293,8 +293,8 @@ async def test_termination_leaves_nothing(store: Store, reopened: Store) -> None
     await (await store.create(unfinished)).close()
     await add(store, unfinished.id, b"abc")
     for upload_id in (finished.id, unfinished.id):
-        await store.terminate(upload_id)
-        await store.terminate(upload_id)
+        assert await store.terminate(upload_id)
+        assert not await store.terminate(upload_id)
         with pytest.raises(RequestError):
             await reopened.read(upload_id)
     assert [each async for each in store.unfinished()] == []

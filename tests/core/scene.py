@@ -94,9 +94,9 @@ class NotedStore(MemoryStore):
         await self.note("declare_length")
         await super().declare_length(upload_id, length)
 
-    async def terminate(self, upload_id: UploadId) -> None:
+    async def terminate(self, upload_id: UploadId) -> bool:
         await self.note("terminate")
-        await super().terminate(upload_id)
+        return await super().terminate(upload_id)
 
     async def concatenate(self, final: UploadId, partials: Sequence[UploadId]) -> None:
         await self.note("concatenate")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scene import NotedUpload, Scene, refused
 
 from tusd_py.core.body import unexpected_eof
-from tusd_py.core.digest import ALGORITHMS, Digest, Digests
+from tusd_py.core.digest import Digest, Digests
 from tusd_py.core.rules import Rules
 from tusd_py.core.upload import Upload, new_id
 
@@ -42,7 +42,7 @@ async def scene(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     assert made.is_quiet()
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 async def test_finished_uploads_have_one(algorithm: str) -> None:
     scene = Scene(Rules(digest=algorithm))
     made = await scene.create(len(DATA), DATA)

@@ -17,9 +17,8 @@ from enum import Enum
 from typing import Protocol
 
 import anyio
-import anyio.lowlevel
 
-from tusd_py.core.checksum import Buffer, Checksum, Hasher
+from tusd_py.core.checksum import Buffer, Checksum, Hasher, hash_all
 from tusd_py.core.patience import Patience, Watch, taken_over
 from tusd_py.errors import Interrupted, RequestError, TusError, size_exceeded
 
@@ -184,9 +183,7 @@ class Body:
         hasher = self._hasher
         if hasher is None:
             hasher = checksum.hasher()
-            async for piece in read_back():
-                hasher.update(piece)
-                await anyio.lowlevel.checkpoint()  # others must not wait for all of it
+            await hash_all(hasher, read_back())
         if checksum.matches(hasher):
             return True
         self._keep(RequestError("the checksum does not match", code="ERR_CHECKSUM_MISMATCH", status=460))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+import anyio.lowlevel
 
 Buffer = bytes | bytearray | memoryview
 
@@ -30,6 +32,14 @@ class Crc32:
 
     def digest(self) -> bytes:
         return self._crc.to_bytes(4, "big")
+
+
+async def hash_all(hasher: Hasher, pieces: AsyncIterator[Buffer]) -> bytes:
+    """The digest of what `hasher` has and then all the pieces."""
+    async for piece in pieces:
+        hasher.update(piece)
+        await anyio.lowlevel.checkpoint()  # others must not wait for all of it
+    return hasher.digest()
 
 
 def _md5() -> Hasher:

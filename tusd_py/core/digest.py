@@ -5,21 +5,12 @@ It costs no pass over the bytes as long as the bodies of an upload come to one p
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
 
-import anyio.lowlevel
-
-from tusd_py.core.checksum import Buffer
+from tusd_py.core.checksum import ALGORITHMS, Buffer, Hasher, hash_all
 from tusd_py.core.upload import Upload, UploadId
-
-ALGORITHMS = ("sha256", "sha512")
-
-Running = Any
-"""A hasher of hashlib's, over an upload's bytes from the first one on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +24,29 @@ class Digest:
         """`<algorithm>:<hex>`; `read_back()` yields all the bytes of the upload."""
         value = self.seen
         if value is None:
-            hasher = hashlib.new(self.algorithm)
-            async for piece in read_back():
-                hasher.update(piece)
-                await anyio.lowlevel.checkpoint()  # others must not wait for all of it
-            value = hasher.digest()
+            value = await hash_all(ALGORITHMS[self.algorithm](), read_back())
         return f"{self.algorithm}:{value.hex()}"
 
 
 class Digests:
-    """The running digests of the uploads that this process receives. `algorithm` is one of ALGORITHMS, or empty: none
-    are wanted."""
+    """The running digests of the uploads that this process receives, each over the bytes from the first one on.
+    `algorithm` is a key of `checksum.ALGORITHMS`, or empty: none are wanted."""
 
     def __init__(self, algorithm: str = "", capacity: int = 10_000) -> None:
         self._algorithm = algorithm
         self._capacity = capacity
-        self._running: OrderedDict[UploadId, tuple[int, Running]] = OrderedDict()
+        self._running: OrderedDict[UploadId, tuple[int, Hasher]] = OrderedDict()
 
-    def begin(self, upload: Upload) -> Running | None:
+    def begin(self, upload: Upload) -> Hasher | None:
         """What the next body is to be added to; None where this process has not seen all before it."""
         if not self._algorithm:
             return None
         if upload.offset == 0:
-            return hashlib.new(self._algorithm)
+            return ALGORITHMS[self._algorithm]()
         offset, running = self._running.pop(upload.id, (0, None))
         return running if offset == upload.offset else None
 
-    def keep(self, upload: Upload, running: Running | None) -> None:
+    def keep(self, upload: Upload, running: Hasher | None) -> None:
         """`running` has all the bytes before the upload's offset, and no others."""
         if running is None:
             return
@@ -73,6 +60,5 @@ class Digests:
             return None
         offset, running = self._running.pop(upload.id, (0, None))
         if upload.length == 0:
-            running = hashlib.new(self._algorithm)
-        is_whole = running is not None and offset == upload.length
-        return Digest(self._algorithm, running.digest() if is_whole else None)
+            running = ALGORITHMS[self._algorithm]()
+        return Digest(self._algorithm, running.digest() if running is not None and offset == upload.length else None)

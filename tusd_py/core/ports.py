@@ -89,8 +89,9 @@ class Store(Protocol):
 
 @runtime_checkable
 class Terminates(Protocol):
-    async def terminate(self, upload_id: UploadId) -> None:
-        """Remove everything of the upload. The caller holds the lock and nothing is open. May be repeated."""
+    async def terminate(self, upload_id: UploadId) -> bool:
+        """Remove everything of the upload; returns whether there was one. The caller holds the lock and nothing is
+        open. May be repeated."""
         ...
 
 

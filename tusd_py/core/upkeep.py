@@ -118,10 +118,9 @@ class Upkeep:
                     # The partial is complete all the same; the next request to the final, or the sweep, tries again.
                     event(log, "UploadNotAssembled", level=logging.WARNING, id=final, reason=error.message)
 
-    async def remove(self, upload_id: UploadId) -> None:
-        """The caller holds the lock and nothing is open."""
-        if self._can.terminates is not None:
-            await self._can.terminates.terminate(upload_id)
+    async def remove(self, upload_id: UploadId) -> bool:
+        """Whether there was something to remove. The caller holds the lock and nothing is open."""
+        return self._can.terminates is not None and await self._can.terminates.terminate(upload_id)
 
     async def is_sweep_due(self, interval_seconds: float) -> bool:
         return self._can.expires is not None and await self._can.expires.is_sweep_due(interval_seconds)

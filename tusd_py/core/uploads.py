@@ -24,7 +24,7 @@ from tusd_py.core.ports import Capabilities, Concatenates, Locker, Store, Stored
 from tusd_py.core.rules import Offers, Rules, as_bad_partials, refuse_final, total_length
 from tusd_py.core.upkeep import Upkeep, soon
 from tusd_py.core.upload import State, Upload, UploadId, final_id, new_id
-from tusd_py.errors import BackendError, Interrupted, RequestError, server_shutdown
+from tusd_py.errors import BackendError, Interrupted, RequestError, server_shutdown, upload_not_found
 from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.uploads")
@@ -124,8 +124,8 @@ class Uploads:
             raise RequestError("uploads cannot be terminated here", code="ERR_METHOD_NOT_ALLOWED", status=405)
         await self._store.read(upload_id)
         async with self._locker.hold(upload_id, soon, wish=Wish.NOW):
-            await self._store.read(upload_id)
-            await self._upkeep.remove(upload_id)
+            if not await self._upkeep.remove(upload_id):
+                raise upload_not_found()  # somebody else was first
         event(log, "UploadTerminated", id=upload_id)
         self._observer.upload_terminated()
 

@@ -100,10 +100,11 @@ class MemoryStore:
         entry = self._entry(upload_id)
         entry.upload = replace(entry.upload, length=length)
 
-    async def terminate(self, upload_id: UploadId) -> None:
+    async def terminate(self, upload_id: UploadId) -> bool:
         entry = self._entries.pop(upload_id, None)
         for partial in entry.upload.partials if entry else ():
             self._waiting.get(partial, set()).discard(upload_id)
+        return entry is not None
 
     async def concatenate(self, final: UploadId, partials: Sequence[UploadId]) -> None:
         data = bytearray().join(self._entry(partial).data for partial in partials)

@@ -8,17 +8,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
-from tusd_py.core.body import Wish
-from tusd_py.core.ports import ReleaseRequested
 from tusd_py.core.upload import UploadId
 from tusd_py.errors import BackendError
 from tusd_py.lockers.file.folder import Folder
 from tusd_py.lockers.file.peers import Link, Peers
 from tusd_py.lockers.file.ranges import LockFile
-from tusd_py.lockers.turns import Turn, Turns
+from tusd_py.lockers.holding import SharedLocker
+from tusd_py.lockers.turns import Turns
 from tusd_py.logs import Seldom, event
 
 log = logging.getLogger("tusd_py.locks")
@@ -36,15 +33,13 @@ _ADVICE = {
 }
 
 
-class FileLocker:
-    """A `core.ports.Locker` for the processes that share `directory`; it must be on a local file system.
-
-    Opened by `start`, or by the first use; `aclose` when nothing is held any more.
-    """
+class FileLocker(SharedLocker):
+    """A `core.ports.Locker` for the processes that share `directory`; it must be on a local file system."""
 
     def __init__(self, directory: str | os.PathLike[str], timeout_seconds: float = 20.0) -> None:
         self._machine = _Machine(os.fspath(directory))
-        self._turns = self._machine.turns = Turns(timeout_seconds, self._machine)
+        self._machine.turns = Turns(timeout_seconds, self._machine)
+        super().__init__(self._machine.turns)
 
     async def start(self) -> None:
         """Be reachable for the other processes and clean up after dead ones. Raises BackendError."""
@@ -53,23 +48,6 @@ class FileLocker:
 
     async def aclose(self) -> None:
         await self._machine.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def hold(
-        self, upload_id: UploadId, release_requested: ReleaseRequested, *, wish: Wish | None = Wish.WHEN_STALLED
-    ) -> Turn:
-        return Turn(self._turns, upload_id, release_requested, wish)
-
-    async def settle(self, upload_id: UploadId) -> bool:
-        return await self._turns.settle(upload_id)
 
 
 class _Machine:

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
-from tusd_py.core.body import Wish
-from tusd_py.core.ports import ReleaseRequested
 from tusd_py.core.upload import UploadId
 from tusd_py.errors import BackendError, ConfigError
+from tusd_py.lockers.holding import SharedLocker
 from tusd_py.lockers.redis.address import parse
 from tusd_py.lockers.redis.connection import COMMAND_SECONDS, Connection
 from tusd_py.lockers.redis.lease import Leases
 from tusd_py.lockers.redis.notes import Notes
 from tusd_py.lockers.redis.requests import Follow, Requests
-from tusd_py.lockers.turns import Turn, Turns
+from tusd_py.lockers.turns import Turns
 
 _START_KEY_MS = 1000
 
 
-class RedisLocker:
+class RedisLocker(SharedLocker):
     """A `core.ports.Locker` for all processes that share the Redis at `url` and `prefix`; for one event loop.
 
-    Opened by `start`, or by the first use; `aclose` when nothing is held any more. The holder finds its fence in
-    `Turn.fence`; one that lost the lease is asked to let go NOW, and `Turn.is_lost` says so.
+    The holder finds its fence in `Turn.fence`; one that lost the lease is asked to let go NOW, and `Turn.is_lost` says
+    so.
     """
 
     def __init__(
@@ -36,6 +33,7 @@ class RedisLocker:
         if lease_seconds < 1:
             raise ConfigError(f"the lease of {lease_seconds:g} s is too short: at least 1 s")
         self._fleet = _Fleet(Connection(parse(url)), prefix, timeout_seconds, lease_seconds)
+        super().__init__(self._fleet.turns)
 
     async def start(self) -> None:
         """Be reachable for the other processes. Raises BackendError when Redis cannot be used."""
@@ -48,20 +46,6 @@ class RedisLocker:
     async def aclose(self) -> None:
         """Let go of everything that is held, and tell those who wait."""
         await self._fleet.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def hold(
-        self, upload_id: UploadId, release_requested: ReleaseRequested, *, wish: Wish | None = Wish.WHEN_STALLED
-    ) -> Turn:
-        return Turn(self._fleet.turns, upload_id, release_requested, wish)
 
     def fence(self, upload_id: UploadId) -> int | None:
         """Of the lock that this process holds; None: it does not."""
@@ -79,9 +63,6 @@ class RedisLocker:
     async def note(self, upload_id: UploadId) -> str | None:
         """What the last holder left, if nobody has had the lock since, and it was lately. Never raises."""
         return await self._fleet.notes.find(upload_id)
-
-    async def settle(self, upload_id: UploadId) -> bool:
-        return await self._fleet.turns.settle(upload_id)
 
 
 class _Fleet:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from types import TracebackType
 
-from tusd_py.errors import BackendError
+from tusd_py.errors import BackendError, Translation, storage_full
 from tusd_py.logs import Seldom, event
 
 log = logging.getLogger("tusd_py.disk")
@@ -40,9 +39,9 @@ class Failures:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._seldom = Seldom()
-        self._translation = _Translation(self)
+        self._translation = Translation(self._translate)
 
-    def translated(self) -> _Translation:
+    def translated(self) -> Translation:
         """A context: OSError becomes BackendError, 507 when there is no room, else 500. FileExistsError passes."""
         return self._translation
 
@@ -59,28 +58,10 @@ class Failures:
             advice=advice(error),
         )
 
-
-class _Translation:
-    """Keeps no state, so one serves all who are in it at once."""
-
-    __slots__ = ("_failures",)
-
-    def __init__(self, failures: Failures) -> None:
-        self._failures = failures
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        if error is None or not isinstance(error, OSError) or isinstance(error, FileExistsError):
+    def _translate(self, error: BaseException) -> None:
+        if not isinstance(error, OSError) or isinstance(error, FileExistsError):
             return
-        self._failures.log(error)
+        self.log(error)
         if error.errno in _IS_FULL:
-            raise BackendError(
-                "no space left to store uploads; the offset acknowledged so far is unharmed",
-                code="ERR_INSUFFICIENT_STORAGE",
-                status=507,
-            ) from error
+            raise storage_full() from error
         raise BackendError from error

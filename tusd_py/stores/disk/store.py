@@ -112,21 +112,22 @@ class DiskStore:
         with self._disk.failures.translated():
             await self._disk.pace.run_step(declare)
 
-    async def terminate(self, upload_id: UploadId) -> None:
+    async def terminate(self, upload_id: UploadId) -> bool:
         files = self._disk.files
 
-        def terminate() -> None:
+        def terminate() -> bool:
             try:
                 record, _ = files.read_record(upload_id)
             except TusError:
                 files.remove(upload_id)  # half gone already
-                return
+                return False
             files.remove(upload_id, files.data_path(record))
             for waited_for in dict.fromkeys(record.upload.partials):
                 files.marks.unmark_waiting(waited_for, upload_id)
+            return True
 
         with self._disk.failures.translated():
-            await self._disk.pace.run_in_thread(terminate)
+            return await self._disk.pace.run_in_thread(terminate)
 
     async def concatenate(self, final: UploadId, partials: Sequence[UploadId]) -> None:
         files, pace = self._disk.files, self._disk.pace

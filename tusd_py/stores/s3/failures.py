@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from types import TracebackType
 
-from tusd_py.errors import BackendError, upload_locked
+from tusd_py.errors import BackendError, Translation, storage_full, upload_locked
 from tusd_py.logs import Seldom, event
 from tusd_py.stores.s3.chain import Superseded
 from tusd_py.stores.s3.client import S3Error, Unclear
@@ -40,9 +39,9 @@ class Failures:
     def __init__(self, bucket: str) -> None:
         self._bucket = bucket
         self._seldom = Seldom()
-        self._translation = _Translation(self)
+        self._translation = Translation(self._translate)
 
-    def translated(self) -> _Translation:
+    def translated(self) -> Translation:
         """A context: S3Error, Unclear and OSError become BackendError, Superseded `upload_locked()`."""
         return self._translation
 
@@ -52,32 +51,14 @@ class Failures:
             told = advice(error, self._bucket)
             event(log, "StoreFailed", level=logging.ERROR, bucket=self._bucket, reason=str(error), advice=told)
 
-
-class _Translation:
-    """Keeps no state, so one serves all who are in it at once."""
-
-    __slots__ = ("_failures",)
-
-    def __init__(self, failures: Failures) -> None:
-        self._failures = failures
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
+    def _translate(self, error: BaseException) -> None:
         if isinstance(error, Superseded):
             raise upload_locked() from error
         if isinstance(error, FileExistsError) or not isinstance(error, S3Error | Unclear | OSError | ValueError):
             return
-        self._failures.log(error)
+        self.log(error)
         if isinstance(error, S3Error) and error.code in _IS_FULL:
-            raise BackendError(
-                "no space left to store uploads; the offset acknowledged so far is unharmed",
-                code="ERR_INSUFFICIENT_STORAGE",
-                status=507,
-            ) from error
+            raise storage_full() from error
         if isinstance(error, Unclear):
             raise BackendError(
                 "the storage does not answer just now; the offset acknowledged so far is unharmed",

@@ -109,15 +109,16 @@ class S3Store:
 
     # core.ports.Terminates
 
-    async def terminate(self, upload_id: UploadId) -> None:
+    async def terminate(self, upload_id: UploadId) -> bool:
         bucket = self.bucket
         bucket.warm.forget(upload_id)
         info = bucket.names.info(upload_id)
         with bucket.failures.translated():
             link = await bucket.chain.read(info)
+            is_there = link is not None and not link.record.is_terminated
             for _ in range(_TERMINATE_TRIES):
                 if link is None:
-                    return
+                    return False
                 if link.record.is_foreign:
                     await bucket.client.delete(tusd.part_key(link.record))
                 try:
@@ -129,6 +130,7 @@ class S3Store:
             else:
                 raise Superseded
             await sweeping.remove(bucket, link.record)
+            return is_there
 
     # core.ports.DefersLength
 

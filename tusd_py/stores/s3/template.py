@@ -96,8 +96,7 @@ def harmless(value: str) -> str:
     what is too long, the end is kept, where names have their type."""
     text = unicodedata.normalize("NFC", value)
     text = "".join(each if each.isalnum() or each in _KEPT else "_" for each in text)
-    while len(text.encode()) > MAX_VALUE_BYTES:
-        text = text[1:]
+    text = text.encode()[-MAX_VALUE_BYTES:].decode(errors="ignore")
     if text.startswith("."):
         text = "_" + text[1:]
     return text or ABSENT
