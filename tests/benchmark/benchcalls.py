@@ -211,6 +211,7 @@ class _Work:
 
 def count_calls(recipe: Recipe, bucket: Bucket, proxy: Proxy, folder: Path) -> Counts:
     with Server("one", recipe, folder / "one", bucket) as one, closing(_Client(one.target)) as client:
+        time.sleep(recipe.ready_seconds)
         proxy.count()
         work = _Work(client, proxy)
         work.before_another()

@@ -12,6 +12,7 @@ from benchs3peers import OUR_MEMORY_MIB
 OURS = "tusd-py"
 PLAIN = "tusd-py-uvicorn"
 POWER = "tusd-py-power"
+SHARED = "tusd-py-redis"
 INTERPRETER_MIB = 80.0
 
 
@@ -73,7 +74,7 @@ _S3_GOALS = [
     _most("patches", "calls", 75, peer=""),
     _most("small", "calls", 3, peer=""),
     _most("cwu", "calls", 2, peer=""),
-    *(_most(work, "calls", 0, peer="") for work in ("head", "head-finished")),
+    *(Goal(work, "calls", SHARED, "", False, 0) for work in ("head", "head-finished")),
     *(_most(work, "calls", 2, peer="") for work in ("head-cold", "head-finished-cold")),
 ]
 S3_GOALS = {

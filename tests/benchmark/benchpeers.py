@@ -46,7 +46,10 @@ class Choices:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a peer runs here. `environment` is added to ours; {port}, {folder} and the like are filled in both."""
+    """How a peer runs here. `environment` is added to ours; {port}, {folder} and the like are filled in both.
+
+    `ready_seconds` after its start, what it knows by heart is all it will know.
+    """
 
     version: str
     command: tuple[str, ...]
@@ -54,6 +57,7 @@ class Recipe:
     note: str = ""
     workers: int = 1
     is_asked_for_downloads: bool = True
+    ready_seconds: float = 0
 
     def fill(self, **places: str) -> tuple[list[str], dict[str, str]]:
         def put(text: str) -> str:

@@ -1,12 +1,25 @@
 """The peers with their S3 stores: as their own documentation starts them, with the same credentials, and temporary
-files, where they write any, on the same disk. {bucket}, {endpoint} and the keys are filled in when they start.
+files, where they write any, on the same disk. {bucket}, {endpoint}, the keys and {redis} are filled in when they
+start.
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
-from benchpeers import SERVERS, Choices, Peer, Recipe, node_recipe, our_command, our_version, tusd_binary, tusd_version
+from benchpeers import (
+    SERVERS,
+    Choices,
+    Peer,
+    Recipe,
+    Unavailable,
+    node_recipe,
+    our_command,
+    our_version,
+    tusd_binary,
+    tusd_version,
+)
 
 OUR_MEMORY_MIB = 128
 ENVIRONMENT = {
@@ -27,6 +40,20 @@ def _ours(choices: Choices) -> Recipe:
         ENVIRONMENT,
         note=f"{' '.join(flags)}; parts of 8 MiB, CRC64 over each",
         workers=choices.workers,
+    )
+
+
+def _ours_with_redis(choices: Choices) -> Recipe:
+    """As several machines run it: locks, and what was just changed, are in Redis."""
+    if shutil.which("redis-server") is None:
+        raise Unavailable("no redis-server here")
+    recipe = _ours(choices)
+    flags = ("--locker=redis", "--redis-url={redis}")
+    return replace(
+        recipe,
+        command=(*recipe.command, *flags),
+        note=f"{flags[0]}, else as tusd-py",
+        ready_seconds=10.5,  # a new process believes nothing in Redis before
     )
 
 
@@ -65,6 +92,7 @@ S3_PEERS = {
     peer.name: peer
     for peer in (
         Peer("tusd-py", "tusd-py", _ours),
+        Peer("tusd-py-redis", "tusd-py, Redis", _ours_with_redis),
         Peer("tusd", "tusd (Go)", _tusd),
         Peer("tus-node", "@tus/s3-store (Node)", _tus_node),
     )

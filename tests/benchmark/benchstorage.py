@@ -1,4 +1,5 @@
-"""The S3 server under the servers, where they store in S3: a process and a folder for a case, and buckets in it.
+"""The S3 server under the servers, where they store in S3: a process and a folder for a case, and buckets in it; and
+the Redis beside it.
 
 All servers of a case use the same one, each with a bucket of its own. Nothing is removed before the end of a run (see
 `benchdisk`): objects are emptied on the disk, and a process that has done its work is killed beside its folder.
@@ -24,6 +25,8 @@ sys.path.append(str(HERE.parent / "services"))
 from botocore.exceptions import BotoCoreError, ClientError
 from s3servers import MinIO, MissingService, S3Server, Versitygw
 
+from tests.lockers.redisserver import redis_server
+
 KINDS = {server.name: server for server in (MinIO, Versitygw)}
 
 
@@ -37,6 +40,7 @@ class Bucket:
     secret_key: str
     folder: Path
     client: Any
+    redis: str = ""
 
     @property
     def places(self) -> dict[str, str]:
@@ -46,6 +50,7 @@ class Bucket:
             "endpoint": self.endpoint,
             "access_key": self.access_key,
             "secret_key": self.secret_key,
+            "redis": self.redis,
         }
 
     def differs_from_pattern(self, path: str, start: int, length: int) -> str:
@@ -59,10 +64,11 @@ class Bucket:
 
 
 class Storage:
-    """A running S3 server."""
+    """A running S3 server, and the URL of a Redis beside it, if there is one."""
 
-    def __init__(self, server: S3Server) -> None:
+    def __init__(self, server: S3Server, redis: str = "") -> None:
         self._server = server
+        self._redis = redis
         self._client = server.client()
         self.address = f"{server.host}:{server.port}"
 
@@ -74,7 +80,8 @@ class Storage:
         """At another endpoint: behind a proxy."""
         server, name = self._server, self._server.new_bucket()
         folder = server.folder / "data" / name
-        return Bucket(name, endpoint or server.endpoint, server.access_key, server.secret_key, folder, self._client)
+        keys = server.access_key, server.secret_key
+        return Bucket(name, endpoint or server.endpoint, *keys, folder, self._client, self._redis)
 
 
 def version(kind: str) -> str:
@@ -95,7 +102,7 @@ def running(kind: str, folder: Path, until_removed: ExitStack) -> Iterator[Stora
     finally:
         tempfile.tempdir = usual
     until_removed.callback(server.stop)
-    try:
-        yield Storage(server)
-    finally:
-        server.kill()
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        has_redis = shutil.which("redis-server") is not None
+        yield Storage(server, stack.enter_context(redis_server(folder / "redis")).url if has_redis else "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import anyio
 import pytest
@@ -124,6 +126,19 @@ async def test_into_raises_what_the_sink_raises(error: Exception, is_late: bool)
         await into(body, Tub(pause=pause))
     assert caught.value is error
     assert body.error is None
+
+
+async def test_memory_of_the_sink_does_not_wait_for_the_collector() -> None:
+    """A request is part of cycles; what it was received into is not to be kept by them."""
+    body, tub = Body(Feed(b"some", b"more", END)), Tub()
+    await body.into(tub)
+    tub_is_there = weakref.ref(tub)
+    gc.disable()
+    try:
+        del tub
+        assert tub_is_there() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_error_nobody_expects_from_a_source_is_not_swallowed() -> None:

@@ -166,6 +166,8 @@ class Body:
             self._task = None
             self._watch.suspend()
             self._ended.set()
+            # Memory of the sink's would else be kept until the collector comes to this request.
+            self._sink, self._window = _NOWHERE, memoryview(b"")
 
     async def accepts(self, read_back: Callable[[], AsyncIterator[Buffer]]) -> bool:
         """Whether the bytes may count. Asked once, after `into`, before the store makes them count.

@@ -66,7 +66,7 @@ class Scene:
         if key not in self._stores:
             self._stores[key] = connect(S3Settings(**settings))
         bucket = self._stores[key].bucket
-        memory, warm = Memory(bucket.memory._limit_bytes), Warm()
+        memory, warm = Memory(bucket.memory.limit_bytes), Warm()
         memory.relieve = warm.relieve
         store = S3Store(replace(bucket, memory=memory, warm=warm))
         return store if self._is_conditional else fenced(store, Fences(self._turns))

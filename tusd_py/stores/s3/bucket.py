@@ -46,6 +46,11 @@ class Bucket:
         await self.client.aclose()
         self.control.close()
 
+    async def newest(self, upload_id: UploadId, tail: Part, known: Record | None) -> Link | None:
+        """The newest state; see `Chain.read`."""
+        async with self.memory.loads:
+            return await self.chain.read(self.names.info(upload_id), tail=tail, known=known)
+
     def leave_note(self, record: Record) -> None:
         """`record` is the newest state, and this process has the lock."""
         if self.notes is not None and not record.is_terminated:

@@ -6,9 +6,11 @@ clients hold what they sent and no more. Where memory is short, a part goes on i
 
 from __future__ import annotations
 
+import asyncio
+import mmap
 import tempfile
 from collections.abc import AsyncGenerator, Callable
-from typing import IO
+from io import BufferedRandom
 
 import anyio.to_thread
 
@@ -19,39 +21,52 @@ BLOCK_BYTES = 256 * 1024
 """Measured on the disk's way in: larger ones leave the second-level cache, smaller ones cost more calls."""
 
 _LEAST_TAKEN_BYTES = BLOCK_BYTES // 2
-_FILE_PIECE_BYTES = 1024 * 1024
+_LEAST_COPIED_BYTES = BLOCK_BYTES // 4
+_FILE_PIECE_BYTES = 64 * 1024  # of each file two may be on their way, which nobody counts
+_LOADS = 16
 
 
 class Memory:
     """What one process has. Used in its event loop only.
 
+    `loads` bounds how many tails are read at once: what comes from the storage is in no block yet, and not counted.
     `relieve(count)` is asked, where there is too little, to let go of that much of what is only kept to save calls.
     """
 
     def __init__(self, limit_bytes: int, folder: str | None = None) -> None:
-        self.spare = memoryview(bytearray(BLOCK_BYTES))
+        self.spare = _new_block()
         self.folder = folder
         self.used_bytes = 0
+        self.loads = asyncio.Semaphore(_LOADS)
         self.relieve: Callable[[int], object] = lambda _count: None
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
+        self._most_bytes = limit_bytes * 7 // 8  # the rest is on its way in queues, and not counted
         self._free: list[memoryview] = []
 
     @property
     def is_short(self) -> bool:
-        if self.used_bytes > self._limit_bytes:
-            self.relieve(self.used_bytes - self._limit_bytes)
-        return self.used_bytes > self._limit_bytes
+        if self.used_bytes > self._most_bytes:
+            self.relieve(self.used_bytes - self._most_bytes)
+        return self.used_bytes > self._most_bytes
+
+    def new(self) -> memoryview:
+        self.used_bytes += BLOCK_BYTES
+        return self._free.pop() if self._free else _new_block()
 
     def take(self) -> memoryview:
         """The spare with what is in it."""
-        self.used_bytes += BLOCK_BYTES
-        taken, self.spare = self.spare, self._free.pop() if self._free else memoryview(bytearray(BLOCK_BYTES))
+        taken, self.spare = self.spare, self.new()
         return taken
 
     def give_back(self, block: memoryview) -> None:
         self.used_bytes -= BLOCK_BYTES
-        if (len(self._free) + 1) * BLOCK_BYTES + self.used_bytes <= self._limit_bytes:
+        if (len(self._free) + 1) * BLOCK_BYTES + self.used_bytes <= self._most_bytes:
             self._free.append(block)
+
+
+def _new_block() -> memoryview:
+    """Apart from the heap, in which blocks that come and go beside smaller things leave holes: 40 MiB of 250."""
+    return memoryview(mmap.mmap(-1, BLOCK_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 class Part:
@@ -63,9 +78,10 @@ class Part:
         self._memory = memory
         self._blocks: list[memoryview] = []  # to give back
         self._pieces: list[Piece] = []
-        self._small = bytearray()  # the last piece, while it may grow
+        self._small = bytearray()  # the last piece, while it may grow,
+        self._open: memoryview | None = None  # or what is free of the last block
         self._copied_bytes = 0
-        self._file: IO[bytes] | None = None
+        self._file: BufferedRandom | None = None
         self._file_bytes = 0
 
     @property
@@ -86,19 +102,15 @@ class Part:
             self._seal()
             self._blocks.append(self._memory.take())
             self._pieces.append(view)
-            return
-        self._small += view
-        self._count_copied(count)
-        if len(self._small) >= BLOCK_BYTES:
-            self._seal()
+        else:
+            self._copy(view)
 
     async def add(self, data: bytes) -> None:
-        """`data` as it is, without a copy; to the file where memory is short. Raises OSError."""
-        self._seal()
-        self.size += len(data)
-        self.crc = crc64(data, self.crc)
-        self._pieces.append(data)
-        self._count_copied(len(data))
+        """Copied into blocks, which fit into each other's places; to the file where memory is short. Raises OSError."""
+        for start in range(0, len(data), BLOCK_BYTES):
+            piece = data[start : start + BLOCK_BYTES]
+            self._memory.spare[: len(piece)] = piece
+            self.add_spare(len(piece))
         if self._memory.is_short and self.pending_bytes >= BLOCK_BYTES:
             await self.spill()
 
@@ -140,7 +152,34 @@ class Part:
             self._file.close()
             self._file = None
 
+    def _copy(self, view: memoryview) -> None:
+        """To what there is of a few bytes; into a block, once they are worth one."""
+        if self._open is None and len(self._small) + len(view) < _LEAST_COPIED_BYTES:
+            self._small += view
+            self._count_copied(len(view))
+            return
+        while view:
+            if self._open is None:
+                self._open_block()
+            assert self._open is not None  # noqa: S101
+            count = min(len(view), len(self._open))
+            self._open[:count] = view[:count]
+            self._open, view = self._open[count:], view[count:]
+            if not self._open:
+                self._seal()
+
+    def _open_block(self) -> None:
+        small, self._small = self._small, bytearray()
+        self._count_copied(-len(small))
+        block = self._memory.new()
+        block[: len(small)] = small
+        self._blocks.append(block)
+        self._open = block[len(small) :]
+
     def _seal(self) -> None:
+        if self._open is not None:
+            self._pieces.append(self._blocks[-1][: BLOCK_BYTES - len(self._open)])
+            self._open = None
         if self._small:
             self._pieces.append(self._small)
             self._small = bytearray()
@@ -153,7 +192,7 @@ class Part:
         self._memory.used_bytes -= self._copied_bytes
         self._copied_bytes = 0
         self._pieces = []
-        self._small = bytearray()
+        self._small, self._open = bytearray(), None
         for block in self._blocks:
             self._memory.give_back(block)
         self._blocks = []
@@ -162,12 +201,12 @@ class Part:
         file, pieces = self._file, self._pieces
         assert file is not None  # noqa: S101  (a payload is of a part that is not released)
         await anyio.to_thread.run_sync(file.seek, 0)
-        while piece := await anyio.to_thread.run_sync(file.read, _FILE_PIECE_BYTES):
-            yield piece
+        while count := await anyio.to_thread.run_sync(file.readinto, piece := memoryview(bytearray(_FILE_PIECE_BYTES))):
+            yield piece[:count]
         for each in pieces:
             yield each
 
 
-def open_nameless(folder: str | None) -> IO[bytes]:
+def open_nameless(folder: str | None) -> BufferedRandom:
     """A file that is gone when it is closed, by a crash too. Raises OSError. Blocking."""
     return tempfile.TemporaryFile(dir=folder)

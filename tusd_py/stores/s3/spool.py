@@ -5,7 +5,7 @@ cannot be read again before the upload is complete. A `core.body.Sink` before an
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
-from typing import IO
+from io import BufferedRandom
 
 import anyio.to_thread
 
@@ -24,7 +24,7 @@ class Spool:
         self._folder = folder
         self._window = memoryview(b"")
         self._latest = bytearray()
-        self._file: IO[bytes] | None = None
+        self._file: BufferedRandom | None = None
 
     def buffer(self) -> memoryview:
         self._window = self._sink.buffer()

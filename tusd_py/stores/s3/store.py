@@ -99,7 +99,7 @@ class S3Store:
         tail = Part(bucket.memory)
         try:
             with bucket.failures.translated():
-                link = await self._newest(upload_id, tail)
+                link = _existing(await bucket.newest(upload_id, tail, bucket.warm.record(upload_id)))
                 if link.record.is_foreign:
                     link = await tusd.adopted(bucket, link, tail)
                 return StoredObject.found(bucket, link, tail)
@@ -227,12 +227,9 @@ class S3Store:
         link = await self._newest(upload_id)
         return await tusd.completed(self.bucket, link) if link.record.is_foreign else link
 
-    async def _newest(self, upload_id: UploadId, tail: Part | None = None) -> Link:
+    async def _newest(self, upload_id: UploadId) -> Link:
         bucket = self.bucket
-        link = await bucket.chain.read(bucket.names.info(upload_id), tail=tail, known=bucket.warm.record(upload_id))
-        if link is None or link.record.is_terminated:
-            raise upload_not_found()
-        return link
+        return _existing(await bucket.chain.read(bucket.names.info(upload_id), known=bucket.warm.record(upload_id)))
 
     async def _has_bytes(self, record: Record) -> bool:
         """Whether what the state counts is still there: somebody, or a rule of the bucket, may have removed it."""
@@ -247,3 +244,9 @@ class S3Store:
                 return record.upload.has_all_bytes and not record.upload.is_available
             raise
         return True
+
+
+def _existing(link: Link | None) -> Link:
+    if link is None or link.record.is_terminated:
+        raise upload_not_found()
+    return link

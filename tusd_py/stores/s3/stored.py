@@ -333,8 +333,7 @@ class StoredObject:
         if not self._record.tail_bytes or self._link is None:
             return tail
         try:
-            key = self._bucket.names.info(self._record.upload.id)
-            found = await self._bucket.chain.read(key, tail=tail, known=self._link.record)
+            found = await self._bucket.newest(self._record.upload.id, tail, self._link.record)
             if found is None or found.version != self._link.version:
                 raise Superseded
         except BaseException:

@@ -25,8 +25,8 @@ SILENCE_SECONDS = 20.0
 """How long a storage may take no byte, or answer none. A part of 8 MiB is written in less; a listing, too."""
 
 _JOINED_BYTES = 32 * 1024  # shorter bodies go out in one call with their heads
-_PAUSE_AT_BYTES = 4 * 1024 * 1024
-_RESUME_AT_BYTES = 1024 * 1024
+_PAUSE_AT_BYTES = 256 * 1024
+_RESUME_AT_BYTES = 64 * 1024
 
 
 class WireError(Exception):
