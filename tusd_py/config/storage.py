@@ -87,7 +87,8 @@ class Storage:
     s3_memory: int = setting(
         128 * 2**20, Size(16 * 2**20), S3,
         "Memory of a worker for bytes on their way to the storage. Where it does not suffice, clients with parts under"
-        " way wait for these, and what others sent goes to files in s3-temporary-dir.",
+        " way wait for these, and what others sent goes to files in s3-temporary-dir. The rest of a worker takes up to"
+        " 80 MiB.",
         differs="tusd: no such setting; each PATCH may write 20 parts to the disk, 1 GiB.",
     )  # fmt: skip
     s3_temporary_dir: str = setting(

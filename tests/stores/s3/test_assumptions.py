@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from s3scene import Scene, add, content, create, some
+from s3scene import MIB, Scene, add, content, create, some
 
 from tusd_py.errors import RequestError
 
@@ -79,3 +81,30 @@ async def test_parts_that_came_between_are_not_mixed_in(scene: Scene) -> None:
     assert offset == 6 << 20
     await add(one, upload_id, data[offset:])
     assert await content(two, upload_id) == data
+
+
+@pytest.mark.parametrize("first", [100, 6 * MIB], ids=["no-part", "a-part"])
+@pytest.mark.parametrize("is_known", [True, False], ids=["known", "cold"])
+@pytest.mark.parametrize("nth", [1, 3])
+async def test_a_part_that_a_holder_has_sent_and_lost_replaces_none_of_who_goes_on(
+    scene: Scene, nth: int, is_known: bool, first: int
+) -> None:
+    """failures F22: its request lands when the upload is nearly there; also where it was begun in between, by somebody
+    who is gone, and the process that goes on knows the upload as it was before."""
+    one, lost, data = scene.store(), scene.store(), some(26 * MIB)
+    upload_id = await create(one, len(data))
+    await add(one, upload_id, data[: 6 * MIB], 0)
+    held = scene.proxy.inject("hold", "UploadPart", nth=nth)
+    gone = asyncio.ensure_future(add(lost, upload_id, b"x" * (19 * MIB), 6 * MIB))
+    call = await asyncio.to_thread(held.wait)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    store, at = one if is_known else scene.store(), 6 * MIB
+    for end in (at + first, 12 * MIB + first, 18 * MIB + first):
+        at = await add(store, upload_id, data[at:end], at)
+        assert at == end
+    held.release()
+    await asyncio.to_thread(call.wait)
+    assert call.upstream_status == 200
+    await add(store, upload_id, data[at:], at)
+    assert await content(scene.store(), upload_id) == data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,19 +18,18 @@ from tusd_py.stores.s3.names import Names
 from tusd_py.stores.s3.plan import Plan
 from tusd_py.stores.s3.record import Record
 from tusd_py.stores.s3.shared import Notes
+from tusd_py.stores.s3.slots import Slots
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """`slots` bound how many parts are being sent at once, whosever they are (failures F25)."""
-
     client: Client
     control: Control
     chain: Chain
     names: Names
     plan: Plan
     memory: Memory
-    slots: asyncio.Semaphore
+    slots: Slots
     warm: Warm
     failures: Failures
     attributes: Attributes
@@ -87,11 +85,13 @@ class Taken(NamedTuple):
 
 @dataclass(slots=True)
 class Known:
-    """An upload as this process left it: with nothing of it under way. `taken` are its parts, by number."""
+    """An upload as this process left it: with nothing of it under way. `taken` are its parts, by number. `is_clean`:
+    nothing of a predecessor is, either."""
 
     link: Link
     tail: Part
     taken: dict[int, Taken] = field(default_factory=dict)
+    is_clean: bool = True
 
 
 class Warm:

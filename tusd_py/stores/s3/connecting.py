@@ -5,7 +5,6 @@ Makes no request: whether the bucket answers, `dialect` finds out.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from dataclasses import replace
 from typing import Any
@@ -26,6 +25,7 @@ from tusd_py.stores.s3.names import Names
 from tusd_py.stores.s3.plan import Limits, Plan
 from tusd_py.stores.s3.settings import S3Settings
 from tusd_py.stores.s3.shared import Shared
+from tusd_py.stores.s3.slots import Slots
 from tusd_py.stores.s3.store import S3Store
 from tusd_py.stores.s3.wire import Wire
 
@@ -72,7 +72,7 @@ def connect(settings: S3Settings, shared: Shared | None = None) -> S3Store:
             cursor=Cursor(),
             plan=Plan(Limits(min_part_bytes=settings.min_part_bytes), settings.part_bytes),
             memory=memory,
-            slots=asyncio.Semaphore(settings.concurrent_parts),
+            slots=Slots(settings.concurrent_parts),
             warm=warm,
             failures=Failures(settings.bucket),
             buffered_parts=settings.buffered_parts,

@@ -37,8 +37,8 @@ sent to S3, and the numbers suffice: see `plan.SPARE_SHARE`."""
 class StoredObject:
     """A `core.ports.StoredUpload`.
 
-    `link` is the newest state, None as long as nothing is recorded. `is_clean`: this process wrote it, and nothing that
-    it sent is under way; else requests of a predecessor may be.
+    `link` is the newest state, None as long as nothing is recorded. `is_clean`: no part that was sent before is under
+    way; else those of a predecessor may be, with the numbers that its window had.
     """
 
     def __init__(self, bucket: Bucket, link: Link | None, record: Record, *, is_clean: bool) -> None:
@@ -63,7 +63,7 @@ class StoredObject:
 
     @classmethod
     def known(cls, bucket: Bucket, known: Known) -> StoredObject:
-        stored = cls(bucket, known.link, known.link.record, is_clean=True)
+        stored = cls(bucket, known.link, known.link.record, is_clean=known.is_clean)
         stored._tail, stored._taken = known.tail, known.taken
         stored._is_assumed = True
         return stored
@@ -125,15 +125,17 @@ class StoredObject:
             await self._write(self._record, NOTHING)
 
     async def close(self) -> None:
+        is_ours = self._is_clean or self._is_newest
         if self._is_newest and self._complete is None:
             self._is_newest = False
             self._bucket.leave_note(self._record)
         tail, self._tail = self._tail, None
         if tail is None:
             return
-        is_worth_knowing = self._is_clean and not self._record.upload.is_available and self._complete is None
+        is_worth_knowing = is_ours and not self._record.upload.is_available and self._complete is None
         if is_worth_knowing and self._link is not None and not tail.has_file:
-            self._bucket.warm.keep(self._record.upload.id, Known(self._link, tail, self._taken))
+            known = Known(self._link, tail, self._taken, is_clean=self._is_clean)
+            self._bucket.warm.keep(self._record.upload.id, known)
         else:
             tail.release()
 
@@ -186,8 +188,13 @@ class StoredObject:
             self._note(run)
             self._tail = inflow.take()
         else:
-            await self._commit(run, inflow.next_number, inflow.gathering)
-            self._is_clean = True
+            used = self._record.next_number
+            if not inflow.is_unsent:
+                used = max(inflow.next_number, used + self._burned)
+                self._is_clean = True
+            # Else it stays open which numbers a predecessor has used: leaving them out costs nothing (failures F14).
+            await self._commit(run, used, inflow.gathering)
+            self._is_clean = not self._burned
             self._tail = inflow.take()
 
     def _is_flushed(self, body: Body, inflow: Inflow) -> bool:
@@ -218,7 +225,7 @@ class StoredObject:
             outgoing.crc = None  # a multipart upload is begun with checksums or without; tusd's are without
         headers = bucket.crc_header(outgoing.crc)
         try:
-            async with bucket.slots:
+            async with bucket.slots.one():
                 answer = await bucket.client.put_part(
                     self._record.key, multipart, outgoing.number, part.payload(), headers
                 )
@@ -258,7 +265,7 @@ class StoredObject:
         tail it is the end of a PATCH."""
         if tail is not None:
             record = self._counting(run, next_number, tail.size)
-            await self._write(replace(record, window=RESTING_WINDOW), tail.payload())
+            await self._write(replace(record, window=max(self._burned, RESTING_WINDOW)), tail.payload())
         elif run:
             await self._write(replace(self._counting(run, next_number), window=WINDOW), NOTHING)
         else:
@@ -316,6 +323,8 @@ class StoredObject:
             if record.upload.length != before.upload.length:
                 raise Superseded
             self._complete = record.with_offset(self._complete.upload.offset)
+        if (record.next_number, record.window) != (before.next_number, before.window):
+            self._is_clean = False  # its holder may have used numbers, and its requests be under way (failures F22)
         self._link, self._record, self._is_assumed = newest, record, False
 
     async def _write_again(self, record: Record) -> None:
