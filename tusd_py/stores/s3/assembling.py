@@ -78,7 +78,9 @@ async def complete(bucket: Bucket, record: Record, taken: Mapping[int, Taken]) -
         failure = error
     deadline = time.monotonic() + _LATE_SECONDS
     for pause_seconds in pauses():
-        if await _is_there(bucket, record):
+        # An object of the right size may also be one that a late holder put (see `put_if_absent`).
+        is_unclear = isinstance(failure, Unclear)
+        if await _is_there(bucket, record) and not (is_unclear and await _is_under_way(bucket, record)):
             return
         if isinstance(failure, Unclear):
             raise failure
@@ -103,6 +105,17 @@ async def _parts(bucket: Bucket, record: Record, taken: Mapping[int, Taken]) -> 
     if len(parts) != len(numbers) or sum(part["Size"] for part in parts) != record.tail_start:
         raise upload_not_found()  # promise 5
     return [{name: part[name] for name in ("PartNumber", "ETag", crc.FIELD) if name in part} for part in parts]
+
+
+async def _is_under_way(bucket: Bucket, record: Record) -> bool:
+    """Whether the multipart upload has not become an object."""
+    try:
+        await bucket.control.call("list_parts", Key=record.key, UploadId=record.multipart, MaxParts=1)
+    except S3Error as error:
+        if error.is_missing:
+            return False
+        raise
+    return True
 
 
 async def _is_there(bucket: Bucket, record: Record) -> bool:

@@ -52,6 +52,11 @@ class FencedChain(Chain):
             await self._client.delete(after.version)
         return Link(record, version)
 
+    def is_own(self, key: str, link: Link) -> bool:
+        """A state of another one may never have been told to anybody, and those of a third one may come after it."""
+        fence = self._fences.fence(link.record.upload.id)
+        return fence is not None and link.version.startswith(fenced_key(key, fence))
+
     async def remove(self, key: str, record: Record) -> None:
         """What says that the upload is gone stays until no earlier state can come any more."""
         if record.upload.touched_at > time.time() - LATE_SECONDS:

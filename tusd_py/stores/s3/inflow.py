@@ -121,6 +121,12 @@ class Inflow:
         self._tasks.add(task)
         task.add_done_callback(lambda _: self._sent(task, part))  # also of one that never began
 
+    async def send_rest(self) -> None:
+        """The same, of the last of it: once there is a number for it, and not after a failure."""
+        await self._wait_for_room()
+        if self.error is None:
+            self.send()
+
     async def drained(self) -> list[Outgoing]:
         """Once all that was sent is taken or lost: those that were taken, in order, since the last commit."""
         while self._under_way:

@@ -179,7 +179,7 @@ class StoredObject:
             self._complete = self._record.with_offset(start + body.received)
             return
         if inflow.gathering.size and (is_last or inflow.is_whole or self._is_flushed(body, inflow)):
-            inflow.send()
+            await inflow.send_rest()
         run = await inflow.drained()
         if inflow.error is not None:
             await self._keep(run, inflow, body)
@@ -352,6 +352,12 @@ class StoredObject:
 
     # Finishing.
 
+    @property
+    def _is_own(self) -> bool:
+        """Whether the state is there to stay, so that what it says may be done for good."""
+        key = self._bucket.names.info(self._record.upload.id)
+        return self._link is None or self._bucket.chain.is_own(key, self._link)
+
     async def _send_tail(self) -> None:
         """The last part, of an upload whose length was declared when all bytes were there."""
         self._tail = tail = self._tail or await self._reread()
@@ -367,7 +373,7 @@ class StoredObject:
         complete = replace(self._complete or record, crc=whole.crc)
         is_put = record.upload.state is State.RECEIVING and await assembling.put_if_absent(bucket, complete, whole)
         if not is_put:
-            if record.upload.state is State.RECEIVING:
+            if record.upload.state is State.RECEIVING or not self._is_own:
                 tail = replace(complete, tail_bytes=whole.size).in_state(State.ASSEMBLING)
                 await self._write(tail, whole.payload())
             await assembling.put(bucket, complete, whole)
@@ -375,7 +381,7 @@ class StoredObject:
         await self._write(complete.finished(time.time(), text), NOTHING)
 
     async def _finish_multipart(self, digest: Digest | None) -> None:
-        if self._complete is not None or self._record.upload.state is State.RECEIVING:
+        if self._complete is not None or self._record.upload.state is State.RECEIVING or not self._is_own:
             record = self._complete or self._record
             await self._write(record.in_state(State.ASSEMBLING), NOTHING)
         await assembling.complete(self._bucket, self._record, self._taken)
