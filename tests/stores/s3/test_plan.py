@@ -90,12 +90,16 @@ def test_a_whole_of_equal_parts(sizes: list[int]) -> None:
     assert all(length <= EQUAL_BYTES for length in lengths[-1:])
 
 
-def test_long_sources_are_copied_as_they_are() -> None:
-    assert list(joined([12 * GIB], AMAZON)) == [
-        [(0, 0, 5 * GIB)],
-        [(0, 5 * GIB, 10 * GIB)],
-        [(0, 10 * GIB, 12 * GIB)],
-    ]
+def test_long_sources_are_copied_piece_by_piece() -> None:
+    assert list(joined([2 * GIB + 1], AMAZON)) == [[(0, 0, GIB)], [(0, GIB, 2 * GIB)], [(0, 2 * GIB, 2 * GIB + 1)]]
+    assert len(list(joined([12 * GIB], AMAZON))) == 12
+
+
+@pytest.mark.parametrize("size", [10_001 * GIB, AMAZON.max_object_bytes])
+def test_the_pieces_are_longer_where_the_numbers_would_not_suffice(size: int) -> None:
+    ranges = [each for part in joined([size], AMAZON) for each in part]
+    assert len(ranges) <= AMAZON.max_parts
+    assert max(end - start for _, start, end in ranges) <= AMAZON.max_part_bytes
 
 
 def test_ten_thousand_short_sources_fit() -> None:

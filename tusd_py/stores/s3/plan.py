@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tusd_py.errors import max_size_exceeded
 
@@ -21,6 +21,8 @@ SPARE_SHARE = 7 / 10
 for each that is used (`inflow.RESTING_WINDOW`)."""
 EQUAL_BYTES = 8 * MIB
 """Of each part of a joined whole, where all are to be equal and the numbers suffice."""
+COPIED_BYTES = GIB
+"""Copied by one call at most, where the numbers suffice: it is answered when it is done, and several go at once."""
 GROWTH_PARTS = 1_000
 """While nobody knows the length, parts get twice as large after so many."""
 
@@ -84,16 +86,16 @@ def joined(sizes: Sequence[int], limits: Limits) -> Iterator[list[Range]]:
     """The parts of a whole that is made of sources of these sizes: each is of one range, which can be copied, or of
     several that are too short for that and must be read."""
     least = max(limits.min_part_bytes, -(-sum(sizes) // limits.max_parts))
+    most = min(limits.max_part_bytes, max(least, COPIED_BYTES))
     if limits.wants_equal_parts:
-        least = min(max(least, EQUAL_BYTES), limits.max_part_bytes)
-        limits = replace(limits, max_part_bytes=least)
+        most = least = min(max(least, EQUAL_BYTES), limits.max_part_bytes)
     short: list[Range] = []
     short_bytes = 0
     for index, size in enumerate(sizes):
         start = 0
         while start < size:
             if not short_bytes and size - start >= least:
-                end = min(size, start + limits.max_part_bytes)
+                end = min(size, start + most)
                 yield [(index, start, end)]
             else:
                 end = min(size, start + least - short_bytes)
