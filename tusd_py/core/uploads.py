@@ -24,7 +24,7 @@ from tusd_py.core.ports import Capabilities, Concatenates, Locker, Store, Stored
 from tusd_py.core.rules import Offers, Rules, as_bad_partials, refuse_final, total_length
 from tusd_py.core.upkeep import Upkeep, soon
 from tusd_py.core.upload import State, Upload, UploadId, final_id, new_id
-from tusd_py.errors import BackendError, Interrupted, RequestError, server_shutdown, upload_not_found
+from tusd_py.errors import BackendError, Interrupted, RequestError, server_shutdown, upload_locked, upload_not_found
 from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.uploads")
@@ -106,6 +106,9 @@ class Uploads:
         upload = await self._upkeep.read(upload_id)
         if upload.is_due and not is_held:
             upload = await self._upkeep.drive_when_asked(upload)
+        if upload.has_all_bytes and not (upload.is_available or upload.is_final):
+            # Who hears that all bytes are there never asks again, and nobody would finish it (failures F6).
+            raise upload_locked()
         return await self._upkeep.with_length(upload)
 
     async def find(self, upload_id: UploadId) -> Upload:

@@ -17,7 +17,7 @@ from tusd_py.stores.s3.memory import Memory, Part
 from tusd_py.stores.s3.names import Names
 from tusd_py.stores.s3.plan import Plan
 from tusd_py.stores.s3.record import Record
-from tusd_py.stores.s3.shared import Notes
+from tusd_py.stores.s3.shared import Shared
 from tusd_py.stores.s3.slots import Slots
 
 
@@ -36,7 +36,7 @@ class Bucket:
     cursor: Cursor
     buffered_parts: int = 4
     redirect_seconds: float = 0.0
-    notes: Notes | None = None
+    notes: Shared | None = None
     has_crc: bool = True
 
     async def aclose(self) -> None:
@@ -48,6 +48,10 @@ class Bucket:
         """The newest state; see `Chain.read`."""
         async with self.memory.loads:
             return await self.chain.read(self.names.info(upload_id), tail=tail, known=known)
+
+    def has_lost(self, upload_id: UploadId) -> bool:
+        """Whether this process is known not to have the lock any more that it took."""
+        return self.notes is not None and self.notes.fence(upload_id) is None
 
     def leave_note(self, record: Record) -> None:
         """`record` is the newest state, and this process has the lock."""

@@ -244,11 +244,13 @@ class StoredObject:
     async def _prepared(self) -> str:
         """What must be before the first part is sent; returns the multipart upload's id."""
         async with self._preparing:
-            if self._multipart is not None and not self._is_clean:
+            if self._link is None:
+                await self._write(self._record, NOTHING)
+            elif not self._is_clean:
+                # Before there are parts, too: else a predecessor that wakes up could make its own bytes count, and all
+                # that our client sends would be for nothing (failures F22).
                 await self._commit([], self._record.next_number + self._burned)
-            elif self._multipart is None:
-                if self._link is None:
-                    await self._write(self._record, NOTHING)
+            if self._multipart is None:
                 self._multipart = await assembling.begin(self._bucket, self._record)
             self._is_clean = True
             return self._multipart
@@ -304,20 +306,19 @@ class StoredObject:
         """After Superseded: what this process had left was not the newest state, as it had assumed. Go on upon that if
         it counts the same bytes, else raise what the request earns."""
         before = self._record
-        newest = await self._bucket.chain.read(self._bucket.names.info(before.upload.id)) if self._is_assumed else None
+        if not self._is_assumed or self._bucket.has_lost(before.upload.id):
+            raise Superseded
+        newest = await self._bucket.chain.read(self._bucket.names.info(before.upload.id))
         if newest is None:
-            raise Superseded if not self._is_assumed else upload_not_found()
+            raise upload_not_found()
         record = newest.record
         if record.is_terminated:
             raise upload_not_found()
         if record.upload.offset != before.upload.offset:
             raise mismatched_offset(record.upload.offset)
         is_alike = (record.tail_start, record.parts) == (before.tail_start, before.parts)
-        if (
-            not is_alike
-            or record.upload.state is not State.RECEIVING
-            or record.multipart not in (None, self._multipart)
-        ):
+        is_receiving = record.upload.state is State.RECEIVING
+        if not (is_alike and is_receiving and record.multipart in (None, self._multipart)):
             raise Superseded
         if self._complete is not None:
             if record.upload.length != before.upload.length:
