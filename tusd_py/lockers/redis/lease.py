@@ -26,7 +26,8 @@ _SHORTEST_PAUSE_SECONDS = 0.1
 
 # KEYS lock, fence, note. ARGV process, number, lease and fence in ms. The fence, or nil and nothing changed.
 # A lock with our process in it is one that was let go and did not hear of it, or is passed on to the next one here;
-# but a claim that comes late must not take it from a later one. The clock keeps fences growing when Redis lost them.
+# but a claim that comes late must not take it from a later one. The clock, in microseconds, keeps fences growing when
+# Redis lost them: nobody claims so often that they run ahead of it.
 CLAIM = """
 local holder = redis.call('GET', KEYS[1])
 if holder then
@@ -34,7 +35,7 @@ if holder then
   if process ~= ARGV[1] or tonumber(number) > tonumber(ARGV[2]) then return nil end
 end
 local time = redis.call('TIME')
-local fence = math.max((tonumber(redis.call('GET', KEYS[2])) or 0) + 1, time[1] * 1000 + math.floor(time[2] / 1000))
+local fence = math.max((tonumber(redis.call('GET', KEYS[2])) or 0) + 1, time[1] * 1000000 + time[2])
 redis.call('SET', KEYS[2], string.format('%.0f', fence), 'PX', ARGV[4])
 redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[3])
 redis.call('DEL', KEYS[3])
