@@ -9,7 +9,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
-from s3servers import SERVERS, MinIO, MissingService, S3Server, Versitygw
+from s3fixtures import running
+from s3servers import SERVERS, MinIO, S3Server, Versitygw
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -81,28 +82,14 @@ def _allow_paced_calls(blockbuster: BlockBuster) -> None:
 
 @pytest.fixture(scope="session")
 def minio() -> Iterator[S3Server]:
-    yield from _running(MinIO)
+    yield from running(MinIO)
 
 
 @pytest.fixture(scope="session")
 def versitygw() -> Iterator[S3Server]:
-    yield from _running(Versitygw)
+    yield from running(Versitygw)
 
 
 @pytest.fixture(scope="session", params=SERVERS, ids=lambda server: server.name)
 def s3(request: pytest.FixtureRequest) -> Iterator[S3Server]:
-    yield from _running(request.param)
-
-
-def _running(kind: type[S3Server]) -> Iterator[S3Server]:
-    """One for all tests, with the credentials for it in the environment."""
-    try:
-        server = kind()
-    except MissingService as error:
-        pytest.skip(str(error))
-    with server, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
-        patch.setenv("AWS_REGION", server.region)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        yield server
+    yield from running(request.param)

@@ -7,55 +7,35 @@ answered stood, and the bytes are equal at both ends. It takes 1.1 times the siz
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import http.client
 import os
-import random
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 # As a program of its own, it finds what it shares with tests.
-sys.path.extend(str(Path(__file__).parent.parent / name) for name in ("..", "replicas", "faults", "e2e", "services"))
+sys.path.extend(
+    str(Path(__file__).parent.parent / name) for name in ("..", "replicas", "stores/s3", "faults", "e2e", "services")
+)
 
 from big_file import size
 from faultclient import Client, LostError, patch_headers
 from replicaserver import MIB, Pair, pair_on
 from s3servers import MinIO
+from slowscene import Pattern
 
-BLOCK_BYTES = 4 * MIB
 PATCH_BYTES = 2048 * MIB
 LEASE_SECONDS = 2.0
 RETRIED = (409, 423, 500, 503)
 RETRY_SECONDS = 0.2
 GIVE_UP_SECONDS = 60.0
 FROZEN_SECONDS = 2 * LEASE_SECONDS
-
-
-class Content:
-    """As much as one likes of bytes that are nowhere twice, and none of it in memory."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length = length
-        self._block = bytearray(random.Random(seed).randbytes(BLOCK_BYTES))
-
-    def blocks(self, start: int, end: int) -> Iterator[memoryview]:
-        while start < end:
-            number, skipped = divmod(start, BLOCK_BYTES)
-            for at in range(0, BLOCK_BYTES, 4096):
-                self._block[at : at + 8] = number.to_bytes(8, "big")
-            piece = memoryview(self._block)[skipped : skipped + end - start]
-            yield piece
-            start += len(piece)
-
-    def digest(self) -> str:
-        hasher = hashlib.sha256()
-        for block in self.blocks(0, self.length):
-            hasher.update(block)
-        return hasher.hexdigest()
 
 
 class Trouble(threading.Thread):
@@ -116,7 +96,7 @@ class Trouble(threading.Thread):
 class Sender:
     """A client that believes what it was answered, and asks where to go on after a failure."""
 
-    def __init__(self, client: Client, content: Content, tell: Callable[[int], None]) -> None:
+    def __init__(self, client: Client, content: Pattern, tell: Callable[[int], None]) -> None:
         self._client, self._content, self._tell = client, content, tell
         self._acknowledged = self._sent = 0
         self.failures: list[str] = []
@@ -152,7 +132,7 @@ class Sender:
         try:
             with self._client.connect() as connection:
                 connection.begin("PATCH", path, patch_headers(offset, end - offset))
-                for block in self._content.blocks(offset, end):
+                for block in self._content.pieces(offset, end):
                     self._sent = max(self._sent, offset + len(block))
                     offset += len(block)
                     if not connection.try_to_send(block):  # it may have answered already
@@ -178,15 +158,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     tempfile.tempdir = str(arguments.dir) if arguments.dir else None
-    content = Content(arguments.size, arguments.seed)
+    content = Pattern(arguments.seed, arguments.size)
     with tempfile.TemporaryDirectory() as folder, MinIO() as storage:
-        os.environ |= {"AWS_ACCESS_KEY_ID": storage.access_key, "AWS_SECRET_ACCESS_KEY": storage.secret_key}
-        os.environ |= {"AWS_REGION": storage.region, "AWS_EC2_METADATA_DISABLED": "true"}
+        os.environ |= storage.credentials
         with pair_on(storage, Path(folder), "--redis-lease", f"{LEASE_SECONDS:g}s", "--s3-part-size", "8MiB") as pair:
             return 0 if _carry(pair, content, arguments.cuts) else 1
 
 
-def _carry(pair: Pair, content: Content, cuts: int) -> bool:
+def _carry(pair: Pair, content: Pattern, cuts: int) -> bool:
     trouble = Trouble(pair, content.length, cuts)
     trouble.start()
     sender = Sender(pair.client, content, trouble.tell)
@@ -197,7 +176,7 @@ def _carry(pair: Pair, content: Content, cuts: int) -> bool:
     print(f"\n{content.length / 1e9:.2f} GB in {seconds:.0f} s, {content.length / 1e6 / seconds:.0f} MB/s")
     print(f"{trouble.done} of {trouble.planned} troubles came; what the client saw: {', '.join(sender.failures)}")
     print(f"connections to the servers: {dict(pair.balancer.taken)}")
-    expected = content.digest()
+    expected = _hashed(content.pieces())
     found = [_digest(replica.port, path) for replica in pair.replicas]
     left = pair.storage.client().list_multipart_uploads(Bucket=pair.bucket).get("Uploads", ())
     print(f"sha256 sent     {expected}", *(f"sha256 received {each}" for each in found), sep="\n")
@@ -210,10 +189,14 @@ def _digest(port: int, path: str) -> str:
     connection.request("GET", path)
     answer = connection.getresponse()
     assert answer.status == 200, answer.status
+    with contextlib.closing(connection):
+        return _hashed(iter(partial(answer.read, MIB), b""))
+
+
+def _hashed(pieces: Iterable[bytes]) -> str:
     hasher = hashlib.sha256()
-    while piece := answer.read(MIB):
+    for piece in pieces:
         hasher.update(piece)
-    connection.close()
     return hasher.hexdigest()
 
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
-from typing import Self
 
+from acceptor import Acceptor
 from cutting_proxy import BLOCK_BYTES, HOST, WAIT_SECONDS, reset
 
 
-class Link:
-    """Runs from when it is made until `close()`. `taken` counts the connections to each port."""
+class Link(Acceptor):
+    """`taken` counts the connections to each port."""
 
     def __init__(self, *ports: int) -> None:
         self.taken: Counter[int] = Counter()
@@ -29,21 +27,7 @@ class Link:
         self._flows = asyncio.Event()
         self._flows.set()
         self._relays: set[asyncio.Task[None]] = set()
-        self._listener = socket.create_server((HOST, 0), backlog=128)
-        self._listener.setblocking(False)
-        self.port: int = self._listener.getsockname()[1]
-        self._loop = asyncio.new_event_loop()
-        self._accepting = self._loop.create_task(self._accept())
-        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__("link")
 
     def cut(self) -> None:
         """Reset all connections, and new ones at once, until `heal()`."""
@@ -63,12 +47,6 @@ class Link:
         """Those that there are. Returns when they are gone."""
         asyncio.run_coroutine_threadsafe(self._reset_all(), self._loop).result(WAIT_SECONDS)
 
-    def close(self) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._accepting.cancel)
-            self._thread.join(WAIT_SECONDS)
-            assert not self._thread.is_alive(), "the link does not end"
-
     def _in_loop(self, call: Callable[[], None]) -> None:
         """Returns when it is done."""
 
@@ -77,12 +55,8 @@ class Link:
 
         asyncio.run_coroutine_threadsafe(run(), self._loop).result(WAIT_SECONDS)
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        with contextlib.suppress(asyncio.CancelledError), self._listener:
-            self._loop.run_until_complete(self._accepting)
-        self._loop.run_until_complete(self._reset_all())
-        self._loop.close()
+    async def _end(self) -> None:
+        await self._reset_all()
 
     async def _reset_all(self) -> None:
         relays = list(self._relays)

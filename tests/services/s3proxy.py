@@ -15,21 +15,18 @@ import socket
 import struct
 import sys
 import termios
-import threading
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 sys.path.insert(0, __file__.rpartition("/")[0])  # as a program of its own, it finds its modules beside it
 
+from acceptor import CLOSE_SECONDS, HOST, Acceptor
 from s3calls import Call, call_of
 from s3faults import STANDING, Fault, Kind
 from s3http import Answer, Gone, Head, Piece, Wire, into, whole_answer
 from s3stale import StaleReads
 
-HOST = "127.0.0.1"
-CLOSE_SECONDS = 10.0
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -37,7 +34,7 @@ class Cut(Exception):
     """Ends a connection with a reset."""
 
 
-class FaultProxy:
+class FaultProxy(Acceptor):
     """Runs from when it is made until `close()`, which raises what failed inside."""
 
     def __init__(self, upstream_host: str, upstream_port: int, port: int = 0) -> None:
@@ -50,22 +47,8 @@ class FaultProxy:
         self.errors: list[Exception] = []
         self._faults: list[Fault] = []
         self._connections: set[asyncio.Task[None]] = set()
-        self._listener = socket.create_server((HOST, port), backlog=128)
-        self._listener.setblocking(False)
-        self.port: int = self._listener.getsockname()[1]
+        super().__init__("s3proxy", port)
         self.endpoint = f"http://{HOST}:{self.port}"
-        self._loop = asyncio.new_event_loop()
-        self._accepting = self._loop.create_task(self._accept())
-        self._thread = threading.Thread(target=self._run, name="s3proxy", daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def inject(self, kind: Kind, operation: str | None = None, **options: Any) -> Fault:
         """Let the next call go wrong, or the next of an operation; for `kind` and `options` see `Fault`.
@@ -92,12 +75,10 @@ class FaultProxy:
         self.counts.clear()
 
     def close(self) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._accepting.cancel)
-            self._thread.join(CLOSE_SECONDS)
-            assert not self._thread.is_alive(), "the proxy does not end"
-            if self.errors:
-                raise ExceptionGroup("in the proxy", self.errors)
+        was_running = self._thread.is_alive()
+        super().close()
+        if was_running and self.errors:
+            raise ExceptionGroup("in the proxy", self.errors)
 
     def note(self, head: Head) -> tuple[Call, Fault | None]:
         """A call has come; answers also the fault that takes place at it."""
@@ -109,13 +90,6 @@ class FaultProxy:
             self.on_call(call)
         met = [fault for fault in self._faults if fault.meets(call)]  # each counts each call
         return call, met[0] if met else None
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        with contextlib.suppress(asyncio.CancelledError):
-            self._loop.run_until_complete(self._accepting)
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
 
     async def _accept(self) -> None:
         try:
@@ -129,6 +103,9 @@ class FaultProxy:
             for task in self._connections:
                 task.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _end(self) -> None:
+        await self._loop.shutdown_default_executor()
 
     async def _serve(self, accepted: socket.socket) -> None:
         connection = _Connection(self, Wire(accepted))

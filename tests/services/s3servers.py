@@ -82,6 +82,16 @@ class S3Server:
         return self._process.pid
 
     @property
+    def credentials(self) -> dict[str, str]:
+        """As boto3's chain, and so our server, finds them in the environment."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    @property
     def certificate(self) -> Path | None:
         """Whose key signs for it, where it speaks TLS."""
         return None

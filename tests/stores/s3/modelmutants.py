@@ -73,18 +73,18 @@ def _complete_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
     async def is_there(*_: object) -> bool:
         return True
 
-    async def is_under_way(*_: object) -> bool:
+    async def has_multipart(*_: object) -> bool:
         return False
 
     patch.setattr(assembling, "_is_there", is_there)
-    patch.setattr(assembling, "_is_under_way", is_under_way)
+    patch.setattr(assembling, "has_multipart", has_multipart)
 
 
 def _any_object_of_the_size_will_do(patch: pytest.MonkeyPatch) -> None:
-    async def is_under_way(*_: object) -> bool:
+    async def has_multipart(*_: object) -> bool:
         return False
 
-    patch.setattr(assembling, "_is_under_way", is_under_way)
+    patch.setattr(assembling, "has_multipart", has_multipart)
 
 
 def _complete_comes_before_its_state(patch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ class Process:
 
     def __init__(self, store: S3Store, locker: RedisLocker) -> None:
         self.locker = locker
-        self.store = S3Store(replace(store.bucket, notes=locker))
+        self.store = S3Store(replace(store.bucket, shared=locker))
 
     async def add(self, upload_id: UploadId, data: bytes, offset: int) -> None:
         async with self.locker.hold(upload_id, _busy):
@@ -55,7 +55,7 @@ async def test_asking_costs_nothing(scene: Scene, processes: tuple[Process, Proc
     for each in processes:
         found = await each.store.read(upload_id)
         assert (found.offset, found.metadata) == (6 * MIB, metadata)
-        assert found == (await S3Store(replace(each.store.bucket, notes=None)).read(upload_id))
+        assert found == (await S3Store(replace(each.store.bucket, shared=None)).read(upload_id))
     assert cold.offset == 6 * MIB
     await two.add(upload_id, some(1000), 6 * MIB)
     scene.calls()

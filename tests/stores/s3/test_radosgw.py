@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from radosgw import RadosGW
-from s3servers import MissingService
+from s3fixtures import running
 from slowscene import MIB, Client, Pattern, Server, assert_holds, concatenate, send, serving, upload, wait_for
 
 from tests.lockers.redisserver import redis_server
@@ -28,16 +28,7 @@ NO_CONDITIONS = "this storage has no conditional writes: uploads are safe with -
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[RadosGW]:
-    try:
-        server = RadosGW()
-    except MissingService as error:
-        pytest.skip(str(error))
-    with server, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
-        patch.setenv("AWS_REGION", server.region)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        yield server
+    yield from running(RadosGW)
 
 
 @pytest.fixture

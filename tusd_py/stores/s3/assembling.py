@@ -80,7 +80,7 @@ async def complete(bucket: Bucket, record: Record, taken: Mapping[int, Taken]) -
     for pause_seconds in pauses():
         # An object of the right size may also be one that a late holder put (see `put_if_absent`).
         is_unclear = isinstance(failure, Unclear)
-        if await _is_there(bucket, record) and not (is_unclear and await _is_under_way(bucket, record)):
+        if await _is_there(bucket, record) and not (is_unclear and await has_multipart(bucket, record)):
             return
         if isinstance(failure, Unclear):
             raise failure
@@ -107,8 +107,8 @@ async def _parts(bucket: Bucket, record: Record, taken: Mapping[int, Taken]) -> 
     return [{name: part[name] for name in ("PartNumber", "ETag", crc.FIELD) if name in part} for part in parts]
 
 
-async def _is_under_way(bucket: Bucket, record: Record) -> bool:
-    """Whether the multipart upload has not become an object."""
+async def has_multipart(bucket: Bucket, record: Record) -> bool:
+    """Whether its multipart upload is there: nobody has completed or aborted it."""
     try:
         await bucket.control.call("list_parts", Key=record.key, UploadId=record.multipart, MaxParts=1)
     except S3Error as error:

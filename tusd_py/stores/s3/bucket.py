@@ -36,7 +36,7 @@ class Bucket:
     cursor: Cursor
     buffered_parts: int = 4
     redirect_seconds: float = 0.0
-    notes: Shared | None = None
+    shared: Shared | None = None
     has_crc: bool = True
 
     async def aclose(self) -> None:
@@ -51,17 +51,17 @@ class Bucket:
 
     def has_lost(self, upload_id: UploadId) -> bool:
         """Whether this process is known not to have the lock any more that it took."""
-        return self.notes is not None and self.notes.fence(upload_id) is None
+        return self.shared is not None and self.shared.fence(upload_id) is None
 
     def leave_note(self, record: Record) -> None:
         """`record` is the newest state, and this process has the lock."""
-        if self.notes is not None and not record.is_terminated:
+        if self.shared is not None and not record.is_terminated:
             # Latin-1, since a record need not be text.
-            self.notes.leave_note(record.upload.id, record.encode(self.control.bucket).decode("latin-1"))
+            self.shared.leave_note(record.upload.id, record.encode(self.control.bucket).decode("latin-1"))
 
     async def noted(self, upload_id: UploadId) -> Record | None:
         """The newest state, where that is known without asking the storage."""
-        text = await self.notes.note(upload_id) if self.notes is not None else None
+        text = await self.shared.note(upload_id) if self.shared is not None else None
         try:
             return Record.decode(text.encode("latin-1")) if text is not None else None
         except ValueError:

@@ -77,7 +77,7 @@ def connect(settings: S3Settings, shared: Shared | None = None) -> S3Store:
             failures=Failures(settings.bucket),
             buffered_parts=settings.buffered_parts,
             redirect_seconds=settings.redirect_seconds,
-            notes=shared,
+            shared=shared,
             has_crc=settings.sends_checksums,
         ),
         shared,

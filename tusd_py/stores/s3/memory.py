@@ -108,7 +108,7 @@ class Part:
     async def add(self, data: bytes) -> None:
         """Copied into blocks, which fit into each other's places; to the file where memory is short. Raises OSError."""
         for start in range(0, len(data), BLOCK_BYTES):
-            piece = data[start : start + BLOCK_BYTES]
+            piece = memoryview(data)[start : start + BLOCK_BYTES]
             self._memory.spare[: len(piece)] = piece
             self.add_spare(len(piece))
         if self._memory.is_short and self.pending_bytes >= BLOCK_BYTES:

@@ -13,6 +13,7 @@ from tusd_py.core.upload import Upload, UploadId
 from tusd_py.errors import ConfigError, upload_not_found
 from tusd_py.logs import event
 from tusd_py.stores.s3 import dialect, joining, sweeping, tusd
+from tusd_py.stores.s3.assembling import has_multipart
 from tusd_py.stores.s3.bucket import Bucket
 from tusd_py.stores.s3.chain import Link, Superseded
 from tusd_py.stores.s3.client import S3Error
@@ -234,14 +235,14 @@ class S3Store:
     async def _has_bytes(self, record: Record) -> bool:
         """Whether what the state counts is still there: somebody, or a rule of the bucket, may have removed it."""
         bucket = self.bucket
+        if not record.upload.is_available:
+            has_parts = record.multipart is None or not record.parts or await has_multipart(bucket, record)
+            return has_parts or record.upload.has_all_bytes
         try:
-            if record.upload.is_available:
-                await bucket.client.head(record.key, {})
-            elif record.multipart is not None and record.parts:
-                await bucket.control.call("list_parts", Key=record.key, UploadId=record.multipart, MaxParts=1)
+            await bucket.client.head(record.key, {})
         except S3Error as error:
             if error.is_missing:
-                return record.upload.has_all_bytes and not record.upload.is_available
+                return False
             raise
         return True
 
