@@ -65,7 +65,8 @@ class Storage:
     s3_part_size: int = setting(
         8 * 2**20, Size(5 * 2**20, 5 * 2**30), S3,
         "Size of the parts that an upload is sent in, in bytes; larger where 10,000 of them would not hold it: 8 MiB up"
-        " to 23 GiB. An upload that fits into one is one object from the start.",
+        " to 23 GiB. Twice that while a client outpaces the storage. An upload that fits into one is one object"
+        " from the start.",
         differs="tusd: 50 MiB. A part is held in memory while it is sent, and what the last whole part leaves over is"
         " written again with the next PATCH: smaller ones cost less of both.",
     )  # fmt: skip

@@ -156,12 +156,36 @@ def test_a_client_that_is_faster_than_the_storage_is_paused(serve: Serve, proxy:
             sent = send_until_paused(connection, pattern)
             standing.wait(BUFFERED_PARTS)
             assert len(standing.hits) == BUFFERED_PARTS
-            assert sent <= (BUFFERED_PARTS + 1) * PART_BYTES + KERNEL_BYTES
+            # The part that is gathered meanwhile is twice as large.
+            assert sent <= (BUFFERED_PARTS + 2) * PART_BYTES + KERNEL_BYTES
         for piece in pattern.pieces(sent):
             connection.send(piece)
         assert connection.answer().status == 204
     assert_holds(client, path, pattern)
     print(f"paused after {sent / MIB:.1f} MiB")
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [("128MiB", [5, 5, 5, 5, 10, 1]), ("24MiB", [5, 5, 5, 5, 5, 5, 1])],
+    ids=["and-memory-is-ample", "not-where-others-need-it"],
+)
+def test_parts_are_larger_while_a_client_outpaces_the_storage(
+    serve: Serve, proxy: FaultProxy, memory: str, expected: list[int]
+) -> None:
+    client, pattern = serve(*PARTS, "--s3-memory", memory).client, Pattern(6, 31 * MIB)
+    path = client.create(pattern.length)
+    standing = proxy.inject("hold", "UploadPart", for_ever=True)
+    with ThreadPoolExecutor() as threads:
+        with healed(proxy):
+            sending = threads.submit(send, client, path, pattern)
+            standing.wait(4)
+        assert sending.result().status == 204
+    assert_holds(client, path, pattern)
+    sizes = {
+        int(call.query["partNumber"]): call.request_bytes for call in proxy.calls if call.operation == "UploadPart"
+    }
+    assert [sizes[number] / MIB for number in sorted(sizes)] == expected
 
 
 @pytest.mark.parametrize(

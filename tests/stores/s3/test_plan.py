@@ -43,6 +43,19 @@ def test_parts_of_an_unknown_length_grow() -> None:
     assert sum(plan.part_bytes(0, number, None) for number in range(1, 10_001)) > 5_000 * GIB
 
 
+@pytest.mark.parametrize("length", [None, 100 * MIB, 5_000 * GIB])
+def test_a_part_is_twice_as_large_where_the_storage_is_outpaced(length: int | None) -> None:
+    plan = Plan()
+    assert plan.part_bytes(0, 1, length, is_outpaced=True) == 2 * plan.part_bytes(0, 1, length)
+
+
+def test_a_part_is_not_larger_than_may_be_where_the_storage_is_outpaced() -> None:
+    assert Plan(AMAZON, 3 * GIB).part_bytes(0, 1, GIB, is_outpaced=True) == AMAZON.max_part_bytes
+    equal = Plan(replace(AMAZON, wants_equal_parts=True))
+    assert equal.part_bytes(0, 1, GIB, is_outpaced=True) == 8 * MIB
+    assert equal.part_bytes(8 * MIB, 2, GIB, 8 * MIB, is_outpaced=True) == 8 * MIB
+
+
 @given(length=st.integers(1, 300 * GIB), known_at=st.integers(0, 300 * GIB))
 def test_where_all_parts_are_to_be_equal_the_first_decides(length: int, known_at: int) -> None:
     plan = Plan(replace(AMAZON, wants_equal_parts=True), 32 * MIB)

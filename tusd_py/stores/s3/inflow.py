@@ -71,9 +71,9 @@ class Inflow:
         self._start = record.tail_start
         self._length = record.upload.length
         self._others_bytes = record.part_bytes
-        self.room = self._room()
         self._parts: list[Outgoing] = []  # that the state does not count yet
         self._tasks: set[asyncio.Task[None]] = set()
+        self.room = self._room()
         self._committing: asyncio.Task[None] | None = None
         self._commit_at = asyncio.get_running_loop().time() + COMMIT_SECONDS
         self._news = asyncio.Event()
@@ -114,12 +114,12 @@ class Inflow:
         self.next_number += 1
         self._start += part.size
         self._others_bytes = part.size
-        self.room = self._room()
         self._parts.append(outgoing)
         self.is_unsent = False
         task = asyncio.get_running_loop().create_task(self._send_one(outgoing, part))
         self._tasks.add(task)
         task.add_done_callback(lambda _: self._sent(task, part))  # also of one that never began
+        self.room = self._room()
 
     async def send_rest(self) -> None:
         """The same, of the last of it: once there is a number for it, and not after a failure."""
@@ -144,7 +144,10 @@ class Inflow:
     # Steps.
 
     def _room(self) -> int:
-        return self._plan.part_bytes(self._start, self.next_number, self._length, self._others_bytes)
+        is_outpaced = len(self._tasks) >= self._most_parts and self._memory.is_ample
+        return self._plan.part_bytes(
+            self._start, self.next_number, self._length, self._others_bytes, is_outpaced=is_outpaced
+        )
 
     @property
     def _under_way(self) -> list[asyncio.Task[None]]:

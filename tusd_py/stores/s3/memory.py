@@ -49,6 +49,12 @@ class Memory:
             self.relieve(self.used_bytes - self._most_bytes)
         return self.used_bytes > self._most_bytes
 
+    @property
+    def is_ample(self) -> bool:
+        """Whether larger parts would take nothing from other uploads: one alone, with four parts of 16 MiB, leaves
+        it so."""
+        return self.used_bytes < self.limit_bytes * 5 // 8
+
     def new(self) -> memoryview:
         self.used_bytes += BLOCK_BYTES
         return self._free.pop() if self._free else _new_block()

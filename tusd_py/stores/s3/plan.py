@@ -52,11 +52,14 @@ class Plan:
         if length is not None and length > limit:
             raise max_size_exceeded(limit)
 
-    def part_bytes(self, start: int, number: int, length: int | None, others_bytes: int = 0) -> int:
+    def part_bytes(
+        self, start: int, number: int, length: int | None, others_bytes: int = 0, *, is_outpaced: bool = False
+    ) -> int:
         """The size of part `number`, which begins at byte `start`; only the upload's last part may be shorter.
 
-        `others_bytes` is the size of the parts that there are: where all are to be equal, the first decides. Raises
-        RequestError where the numbers that are left do not hold what is missing.
+        `others_bytes` is the size of the parts that there are: where all are to be equal, the first decides. It is
+        twice as large where the storage is outpaced: larger parts are less work for it. Raises RequestError where the
+        numbers that are left do not hold what is missing.
         """
         limits = self.limits
         left = limits.max_parts - number + 1
@@ -69,6 +72,8 @@ class Plan:
         else:
             usable = max(left - math.ceil(left * SPARE_SHARE), 1)
             size = self._rounded(max(self.preferred_bytes, -(-(length - start) // usable)))
+        if is_outpaced and not limits.wants_equal_parts:
+            size *= 2
         size = min(size, limits.max_part_bytes)
         if left <= 0 or (length is not None and length - start > left * size):
             raise max_size_exceeded(start + max(left, 0) * size)
