@@ -21,6 +21,7 @@ LOOKS = {  # colour, marker, size
     "tusd-py": ("#e3651d", "D", 70),
     "tusd-py-power": ("#e3651d", "o", 42),
     "tusd-py-uvicorn": ("#e3a01d", "o", 42),
+    "tusd-py-redis": ("#e3651d", "o", 42),
     "tusd": ("#1f9ed1", "s", 42),
     "tus-node": ("#3fa34d", "o", 42),
     "tuspyserver": ("#8e6fd8", "o", 42),
@@ -104,7 +105,7 @@ def _draw(axes: Any, results: Results, base: str, figure: str, label: str) -> No
             for row, case in enumerate(results.cases)
             if (value := results.median(case, peer, figure)) and (of_base := results.median(case, base, figure))
         ]
-        is_hollow = peer == "tusd-py-power"
+        is_hollow = peer in ("tusd-py-power", "tusd-py-redis")
         axes.scatter(
             [ratio for ratio, _ in points],
             [row + 0.5 * (index - (count - 1) / 2) / count for _, row in points],  # side by side where they meet

@@ -15,7 +15,9 @@ from benchcases import CASES, S3_CASES, WORKS, scale
 from benchgoals import GOALS, S3_GOALS, calls_table, check_goal, targets_table
 from benchload import Load, run_load
 from benchpeers import PEERS, Choices
+from benchplot import LOOKS
 from benchreport import Results, write_readme
+from benchs3peers import S3_PEERS
 from benchserver import Server
 from benchstorage import Storage
 from benchwire import PATTERN, window
@@ -193,6 +195,10 @@ def test_goals_in_s3_are_of_calls_and_memory_too() -> None:
     results.cases["many"] = results.cases["one"]
     results.rounds.append(results.rounds[0] | {"case": "many", "peak_rss_mib": 300.0})
     assert check_goal(results, memory) == (150.0, True)  # of one of two workers
+
+
+def test_the_plot_knows_each_peer() -> None:
+    assert LOOKS.keys() == PEERS.keys() | S3_PEERS.keys()
 
 
 def test_the_section_of_a_readme_is_replaced(tmp_path: Path) -> None:

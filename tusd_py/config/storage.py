@@ -94,7 +94,8 @@ class Storage:
     )  # fmt: skip
     s3_temporary_dir: str = setting(
         "", Path(may_be_empty=True), S3,
-        "Directory for such files; they have no names and are gone with the process. Empty: that of the system.",
+        "Directory for such files; they have no names and are gone with the process. Those of uploads that wait for"
+        " their next PATCH take up to twice s3-memory. Empty: that of the system.",
         differs="tusd: no such setting; that of the system.",
     )  # fmt: skip
     s3_object_key: str = setting(

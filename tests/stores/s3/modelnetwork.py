@@ -16,7 +16,7 @@ from tusd_py.core.upload import UploadId
 from tusd_py.errors import BackendError
 from tusd_py.stores.s3 import S3Store
 from tusd_py.stores.s3.attributes import Attributes
-from tusd_py.stores.s3.bucket import Bucket, Cursor, Warm
+from tusd_py.stores.s3.bucket import Bucket, Cursor
 from tusd_py.stores.s3.chain import Chain
 from tusd_py.stores.s3.client import Client, Place, Unclear
 from tusd_py.stores.s3.control import Control
@@ -26,6 +26,7 @@ from tusd_py.stores.s3.memory import Memory
 from tusd_py.stores.s3.names import Names
 from tusd_py.stores.s3.plan import Limits, Plan
 from tusd_py.stores.s3.slots import Slots
+from tusd_py.stores.s3.warm import Warm
 from tusd_py.stores.s3.wire import NOTHING, Answer, Payload
 
 BUCKET = "bucket"
@@ -162,8 +163,7 @@ class ProcessLocks:
 def new_store(network: Network, fences: ProcessLocks | None, *, has_sums: bool) -> S3Store:
     """That of one process; with `fences` as over a storage that takes no conditions."""
     client, control = SimulatedClient(network), SimulatedControl(network)
-    memory, warm = Memory(1 << 20), Warm()
-    memory.relieve = warm.relieve
+    memory = Memory(1 << 20)
     return S3Store(
         Bucket(
             client=client,
@@ -173,7 +173,7 @@ def new_store(network: Network, fences: ProcessLocks | None, *, has_sums: bool) 
             plan=Plan(Limits(min_part_bytes=MIN_PART_BYTES), PART_BYTES),
             memory=memory,
             slots=Slots(10),
-            warm=warm,
+            warm=Warm(memory),
             failures=Failures(BUCKET),
             attributes=Attributes(),
             cursor=Cursor(),

@@ -15,11 +15,11 @@ from tusd_py.core.body import Body, Sink, unexpected_eof
 from tusd_py.core.checksum import Checksum
 from tusd_py.core.upload import Upload, UploadId, new_id
 from tusd_py.stores.s3 import S3Store
-from tusd_py.stores.s3.bucket import Warm
 from tusd_py.stores.s3.connecting import connect
 from tusd_py.stores.s3.memory import Memory
 from tusd_py.stores.s3.settings import S3Settings
 from tusd_py.stores.s3.stored import StoredObject
+from tusd_py.stores.s3.warm import Warm
 
 MIB = 1 << 20
 PART_BYTES = 5 * MIB
@@ -58,6 +58,7 @@ class Scene:
         self.bucket = server.new_bucket()
         self.s3: Any = server.client()
         self._stores: dict[str, S3Store] = {}
+        self._warm: list[Warm] = []
 
     def store(self, **settings: Any) -> S3Store:
         """Another process, as far as what it knows is concerned; those with the same settings share connections."""
@@ -66,12 +67,14 @@ class Scene:
         if key not in self._stores:
             self._stores[key] = connect(S3Settings(**settings))
         bucket = self._stores[key].bucket
-        memory, warm = Memory(bucket.memory.limit_bytes), Warm()
-        memory.relieve = warm.relieve
-        store = S3Store(replace(bucket, memory=memory, warm=warm))
+        memory = Memory(bucket.memory.limit_bytes)
+        self._warm.append(Warm(memory))
+        store = S3Store(replace(bucket, memory=memory, warm=self._warm[-1]))
         return store if self._is_conditional else fenced(store, Fences(self._turns))
 
     async def aclose(self) -> None:
+        for warm in self._warm:
+            warm.clear()
         for store in self._stores.values():
             await store.aclose()
 

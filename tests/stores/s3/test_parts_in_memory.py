@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from collections.abc import Iterator
 
@@ -92,3 +94,61 @@ async def test_blocks_are_used_again_up_to_the_limit() -> None:
         _receive(second, memory, some(BLOCK_BYTES))
     assert len(blocks & {id(each.obj) for each in second._blocks}) == len(blocks) - 1  # one is the spare
     second.release()
+
+
+async def _spilled(memory: Memory, data: bytes) -> Part:
+    part = Part(memory)
+    _receive(part, memory, data)
+    await part.spill()
+    return part
+
+
+async def test_what_rests_takes_little_of_memory_that_is_not_ample() -> None:
+    memory = Memory(4 * MIB)
+    small, large, filed = Part(memory), Part(memory), await _spilled(memory, b"a")
+    _receive(small, memory, b"b" * 1000)
+    for part in (large, filed):
+        _receive(part, memory, b"c" * BLOCK_BYTES)
+    for part in (small, large, filed):
+        await part.rest()
+    assert (small.has_file, large.has_file, filed.pending_bytes) == (False, False, 0)
+    others = Part(memory)
+    while memory.is_ample:
+        _receive(others, memory, b"d" * BLOCK_BYTES)
+    for part in (small, large, filed):
+        await part.rest()
+    assert (small.has_file, large.has_file) == (False, True)
+    assert [await _content(part) for part in (small, large, filed)] == [
+        b"b" * 1000,
+        b"c" * BLOCK_BYTES,
+        b"a" + b"c" * BLOCK_BYTES,
+    ]
+    for part in (small, large, filed, others):
+        part.release()
+    assert memory.used_bytes == 0
+
+
+async def test_a_disk_that_is_full_is_tried_again_where_there_may_be_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, write, is_full = Memory(4 * MIB), os.pwrite, True
+
+    def pwrite(file: int, data: memoryview, start: int) -> int:
+        if is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, data, start)
+
+    def relieve_files() -> bool:
+        nonlocal is_full
+        is_full = False
+        return True
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    part, data = Part(memory), some(BLOCK_BYTES)
+    _receive(part, memory, data)
+    with pytest.raises(OSError, match="No space"):
+        await part.spill()
+    assert part.pending_bytes == len(data)
+    memory.relieve_files = relieve_files
+    await part.spill()
+    assert (part.pending_bytes, memory.used_bytes) == (0, 0)
+    assert await _content(part) == data
+    part.release()

@@ -11,10 +11,11 @@ from collections.abc import AsyncGenerator, Mapping
 
 from tusd_py.errors import upload_not_found
 from tusd_py.stores.s3 import crc
-from tusd_py.stores.s3.bucket import Bucket, Taken
+from tusd_py.stores.s3.bucket import Bucket
 from tusd_py.stores.s3.client import S3Error, Unclear, pauses
 from tusd_py.stores.s3.memory import Part
 from tusd_py.stores.s3.record import Record
+from tusd_py.stores.s3.warm import Taken
 
 _READ_BYTES = 8 * 1024 * 1024
 _LATE_SECONDS = 5.0

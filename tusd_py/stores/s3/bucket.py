@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from tusd_py.core.upload import UploadId
 from tusd_py.stores.s3 import crc
@@ -19,6 +17,7 @@ from tusd_py.stores.s3.plan import Plan
 from tusd_py.stores.s3.record import Record
 from tusd_py.stores.s3.shared import Shared
 from tusd_py.stores.s3.slots import Slots
+from tusd_py.stores.s3.warm import Warm
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,77 +77,3 @@ class Cursor:
 
     after: str = ""
     is_noted: bool = False
-
-
-class Taken(NamedTuple):
-    """A part that S3 has, as Complete must name it."""
-
-    etag: str
-    crc: int | None
-
-
-@dataclass(slots=True)
-class Known:
-    """An upload as this process left it: with nothing of it under way. `taken` are its parts, by number. `is_clean`:
-    nothing of a predecessor is, either."""
-
-    link: Link
-    tail: Part
-    taken: dict[int, Taken] = field(default_factory=dict)
-    is_clean: bool = True
-
-
-class Warm:
-    """What was left lately. It saves asking, and is never relied on: a state that is not the newest any more cannot be
-    followed by a write. Tails go first where memory is short."""
-
-    def __init__(self, capacity: int = 10_000) -> None:
-        self._capacity = capacity
-        self._known: OrderedDict[UploadId, Known] = OrderedDict()
-        self._keys: OrderedDict[UploadId, str] = OrderedDict()
-
-    def keep(self, upload_id: UploadId, known: Known) -> None:
-        self.forget(upload_id)
-        self._known[upload_id] = known
-        while len(self._known) > self._capacity:
-            self._known.popitem(last=False)[1].tail.release()
-
-    def keep_key(self, upload_id: UploadId, key: str) -> None:
-        """Of the object of an upload that is available."""
-        self._keys[upload_id] = key
-        if len(self._keys) > self._capacity:
-            self._keys.popitem(last=False)
-
-    def key(self, upload_id: UploadId) -> str | None:
-        return self._keys.get(upload_id)
-
-    def take(self, upload_id: UploadId, offset: int) -> Known | None:
-        """What is known, if it is at this offset; the caller has it from now on."""
-        known = self._known.pop(upload_id, None)
-        if known is not None and known.link.record.upload.offset != offset:
-            known.tail.release()
-            return None
-        return known
-
-    def record(self, upload_id: UploadId) -> Record | None:
-        """The newest state that is known to have been written."""
-        known = self._known.get(upload_id)
-        return known.link.record if known is not None else None
-
-    def forget(self, upload_id: UploadId) -> None:
-        self._keys.pop(upload_id, None)
-        known = self._known.pop(upload_id, None)
-        if known is not None:
-            known.tail.release()
-
-    def relieve(self, count: int) -> None:
-        """Let go of so many bytes of tails, if there are as many; the oldest first."""
-        for upload_id in [each for each, known in self._known.items() if known.tail.size]:
-            count -= self._known[upload_id].tail.size
-            self.forget(upload_id)
-            if count <= 0:
-                return
-
-    def clear(self) -> None:
-        for upload_id in list(self._known):
-            self.forget(upload_id)

@@ -15,7 +15,7 @@ import botocore.config
 import botocore.exceptions
 
 from tusd_py.errors import ConfigError
-from tusd_py.stores.s3.bucket import Bucket, Cursor, Warm
+from tusd_py.stores.s3.bucket import Bucket, Cursor
 from tusd_py.stores.s3.chain import Chain
 from tusd_py.stores.s3.client import Client, Place, log_call
 from tusd_py.stores.s3.control import MOST_CALLS, Control
@@ -27,6 +27,7 @@ from tusd_py.stores.s3.settings import S3Settings
 from tusd_py.stores.s3.shared import Shared
 from tusd_py.stores.s3.slots import Slots
 from tusd_py.stores.s3.store import S3Store
+from tusd_py.stores.s3.warm import Warm
 from tusd_py.stores.s3.wire import Wire
 
 _MOST_CONNECTIONS = 128
@@ -60,8 +61,6 @@ def connect(settings: S3Settings, shared: Shared | None = None) -> S3Store:
     control = Control(s3, credentials, settings.bucket, encryption, tell, presigner)
     client = Client(wire, place, control, encryption, tell)
     memory = Memory(settings.memory_bytes, settings.temporary_folder)
-    warm = Warm()
-    memory.relieve = warm.relieve
     return S3Store(
         Bucket(
             client=client,
@@ -73,7 +72,7 @@ def connect(settings: S3Settings, shared: Shared | None = None) -> S3Store:
             plan=Plan(Limits(min_part_bytes=settings.min_part_bytes), settings.part_bytes),
             memory=memory,
             slots=Slots(settings.concurrent_parts),
-            warm=warm,
+            warm=Warm(memory),
             failures=Failures(settings.bucket),
             buffered_parts=settings.buffered_parts,
             redirect_seconds=settings.redirect_seconds,

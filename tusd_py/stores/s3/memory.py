@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import os
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from io import BufferedRandom
@@ -30,7 +31,8 @@ class Memory:
     """What one process has. Used in its event loop only.
 
     `loads` bounds how many tails are read at once: what comes from the storage is in no block yet, and not counted.
-    `relieve(count)` is asked, where there is too little, to let go of that much of what is only kept to save calls.
+    `relieve(count)` is asked, where there is too little, to let go of that much of what is only kept to save calls;
+    `relieve_files()`, where there is no room for another file: it returns whether there may be now.
     """
 
     def __init__(self, limit_bytes: int, folder: str | None = None) -> None:
@@ -39,6 +41,7 @@ class Memory:
         self.used_bytes = 0
         self.loads = asyncio.Semaphore(_LOADS)
         self.relieve: Callable[[int], object] = lambda _count: None
+        self.relieve_files: Callable[[], bool] = lambda: False
         self.limit_bytes = limit_bytes
         self._most_bytes = limit_bytes * 7 // 8  # the rest is on its way in queues, and not counted
         self._free: list[memoryview] = []
@@ -123,9 +126,12 @@ class Part:
     async def spill(self) -> None:
         """Move what is in memory to the file. Raises OSError."""
         self._seal()
-        if self._file is None:
-            self._file = await anyio.to_thread.run_sync(open_nameless, self._memory.folder)
-        await anyio.to_thread.run_sync(self._file.writelines, self._pieces)
+        try:
+            await self._write()
+        except OSError:
+            if not self._memory.relieve_files():
+                raise
+            await self._write()
         self._file_bytes = self.size
         self._give_back()
 
@@ -203,14 +209,48 @@ class Part:
             self._memory.give_back(block)
         self._blocks = []
 
+    async def rest(self) -> None:
+        """Nothing will be added for a while: where memory is not ample, take little of it. Raises OSError."""
+        is_worth_it = self.has_file or (self.pending_bytes >= BLOCK_BYTES and not self._memory.is_ample)
+        if is_worth_it and self.pending_bytes:
+            await self.spill()
+
+    async def _write(self) -> None:
+        if self._file is None:
+            self._file = await anyio.to_thread.run_sync(open_nameless, self._memory.folder)
+        await anyio.to_thread.run_sync(_write, self._file.fileno(), self._pieces, self._file_bytes)
+
     async def _read(self) -> AsyncGenerator[Piece, None]:
-        file, pieces = self._file, self._pieces
+        file, end, pieces = self._file, self._file_bytes, self._pieces
         assert file is not None  # noqa: S101  (a payload is of a part that is not released)
-        await anyio.to_thread.run_sync(file.seek, 0)
-        while count := await anyio.to_thread.run_sync(file.readinto, piece := memoryview(bytearray(_FILE_PIECE_BYTES))):
+        start = 0
+        while start < end:
+            piece = memoryview(bytearray(min(_FILE_PIECE_BYTES, end - start)))
+            count = _read_cached(file.fileno(), piece, start)
+            if not count:
+                count = await anyio.to_thread.run_sync(os.preadv, file.fileno(), [piece], start)
+            if not count:
+                raise OSError(f"a temporary file has {start} bytes instead of {end}")
             yield piece[:count]
+            start += count
         for each in pieces:
             yield each
+
+
+def _write(file: int, pieces: list[Piece], start: int) -> None:
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            count = os.pwrite(file, view, start)
+            view, start = view[count:], start + count
+
+
+def _read_cached(file: int, piece: memoryview, start: int) -> int:
+    """How many bytes are there without waiting for the disk: a thread for each piece costs five times as much."""
+    try:
+        return os.preadv(file, [piece], start, os.RWF_NOWAIT)
+    except (OSError, AttributeError):  # not now; or never, with this file system or on this platform
+        return 0
 
 
 def open_nameless(folder: str | None) -> BufferedRandom:

@@ -17,13 +17,14 @@ from tusd_py.core.digest import Digest
 from tusd_py.core.upload import State, Upload
 from tusd_py.errors import Interrupted, RequestError, mismatched_offset, size_exceeded, upload_not_found
 from tusd_py.stores.s3 import assembling, crc
-from tusd_py.stores.s3.bucket import Bucket, Known, Taken
+from tusd_py.stores.s3.bucket import Bucket
 from tusd_py.stores.s3.chain import Link, Superseded
 from tusd_py.stores.s3.client import S3Error
 from tusd_py.stores.s3.inflow import RESTING_WINDOW, WINDOW, Inflow, Outgoing
 from tusd_py.stores.s3.memory import Part
 from tusd_py.stores.s3.record import Record
 from tusd_py.stores.s3.spool import Spool
+from tusd_py.stores.s3.warm import Known, Taken
 from tusd_py.stores.s3.wire import NOTHING, Payload
 
 _FLUSH_SHARE = 16
@@ -133,9 +134,9 @@ class StoredObject:
         if tail is None:
             return
         is_worth_knowing = is_ours and not self._record.upload.is_available and self._complete is None
-        if is_worth_knowing and self._link is not None and not tail.has_file:
+        if is_worth_knowing and self._link is not None:
             known = Known(self._link, tail, self._taken, is_clean=self._is_clean)
-            self._bucket.warm.keep(self._record.upload.id, known)
+            await self._bucket.warm.keep(self._record.upload.id, known)
         else:
             tail.release()
 
