@@ -304,8 +304,8 @@ class _Supervisor:
                     pid=child.pid,
                     silent_seconds=silent_seconds,
                 )
+                self._lose(child, f"it hung for {HANG_SECONDS:g} s")  # told before the worker writes to the log, too
                 child.end(signal.SIGABRT, now + _ABORT_SECONDS)
-                self._lose(child, f"it hung for {HANG_SECONDS:g} s")
 
     # Starting and ending.
 
