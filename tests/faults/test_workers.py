@@ -42,8 +42,9 @@ def run(tmp_path: Path) -> Iterator[Run]:
         assert "Traceback" not in server.log, server.log[-8000:]
 
 
-def _patch_each(stack: ExitStack, client: Client, sent: int, count: int = 8) -> list[tuple[Connection, str]]:
-    """PATCHes that have begun: over the workers as the kernel spreads them, so that each has some."""
+def _patch_each(stack: ExitStack, client: Client, sent: int, count: int = 20) -> list[tuple[Connection, str]]:
+    """PATCHes that have begun: over the workers as the kernel spreads them, so many that each has some: that one of
+    two has none happens once in 500,000 times."""
     held = []
     for _ in range(count):
         path = client.create(len(DATA))
