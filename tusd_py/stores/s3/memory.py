@@ -135,6 +135,12 @@ class Part:
         self._file_bytes = self.size
         self._give_back()
 
+    async def rest(self) -> None:
+        """Nothing will be added for a while: where memory is not ample, take little of it. Raises OSError."""
+        is_large = self.pending_bytes >= BLOCK_BYTES and not self._memory.is_ample
+        if is_large or (self.has_file and self.pending_bytes):
+            await self.spill()
+
     def payload(self) -> Payload:
         """All the bytes, to be sent as often as one likes; nothing may be added meanwhile."""
         self._seal()
@@ -208,12 +214,6 @@ class Part:
         for block in self._blocks:
             self._memory.give_back(block)
         self._blocks = []
-
-    async def rest(self) -> None:
-        """Nothing will be added for a while: where memory is not ample, take little of it. Raises OSError."""
-        is_worth_it = self.has_file or (self.pending_bytes >= BLOCK_BYTES and not self._memory.is_ample)
-        if is_worth_it and self.pending_bytes:
-            await self.spill()
 
     async def _write(self) -> None:
         if self._file is None:

@@ -51,11 +51,12 @@ class Warm:
         tail = known.tail
         try:
             await tail.rest()
-        except BaseException as error:
+        except OSError:  # it would only have saved a call
             tail.release()
-            if not isinstance(error, OSError):
-                raise
             return
+        except BaseException:
+            tail.release()
+            raise
         self._known[upload_id] = known
         if tail.has_file:
             self._filed[upload_id] = tail.size
