@@ -18,14 +18,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from tusd_py import memory, tracing
+from tusd_py import __version__, memory, tracing
 from tusd_py.config import Config, environment
+from tusd_py.core.feed import Feed, Relay
 from tusd_py.core.observer import NOBODY
 from tusd_py.core.patience import Patience
 from tusd_py.core.rules import Rules
 from tusd_py.core.uploads import Uploads
 from tusd_py.errors import BackendError, ConfigError, RequestError, TusError
 from tusd_py.lockers.file import FileLocker
+from tusd_py.lockers.file.relay import FileRelay
 from tusd_py.lockers.memory import MemoryLocker
 from tusd_py.lockers.redis import RedisLocker
 from tusd_py.logs import event
@@ -33,6 +35,8 @@ from tusd_py.metrics import Metrics
 from tusd_py.stores.disk import DiskStore
 from tusd_py.stores.disk.files import WORK_FOLDER
 from tusd_py.web import health
+from tusd_py.web.access import Access
+from tusd_py.web.api.endpoint import ApiEndpoint
 from tusd_py.web.application import Application, Fork
 from tusd_py.web.cors import Cors
 from tusd_py.web.requests import Proxies
@@ -67,11 +71,13 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     metrics = Metrics(shared_folder, slot) if config.expose_metrics else None
     operations = _operations(config, lambda: uploads.is_stopping, store, metrics)
     provider = tracing.start() if config.tracing else None
-    uploads = Uploads(store, locker, _rules(config), metrics or NOBODY)
+    relay = _relay(config, locker)
+    uploads = Uploads(store, locker, _rules(config), metrics or NOBODY, Feed(relay))
+    proxies = Proxies(config.trusted_networks)
     endpoint = TusEndpoint(
         uploads,
         config.base_path,
-        Proxies(config.trusted_networks),
+        proxies,
         Patience(config.stall_timeout, config.network_timeout, config.least_rate),
         config.max_unwanted_body,
     )
@@ -85,6 +91,10 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
             if provider is not None:
                 stack.push_async_callback(tracing.finish, provider)
             await _start(app, stack, locker, store)
+            if isinstance(relay, FileRelay):
+                stack.push_async_callback(relay.aclose)
+                await relay.start()
+            stack.callback(uploads.feed.stop)
             async with anyio.create_task_group() as tasks:
                 endpoint.has_lifespan = True
                 memory.tune(environment.inherited())
@@ -95,6 +105,7 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
 
     app = Application(
         endpoint,
+        api=_api(config, uploads, proxies),
         cors=None if config.disable_cors else _cors(config),
         observer=metrics or NOBODY,
         others={} if config.metrics_port else operations,
@@ -212,6 +223,22 @@ def _locker(config: Config) -> Locker:
             lease_seconds=config.redis_lease,
         )
     return FileLocker(_lock_folder(config), timeout_seconds=config.acquire_lock_timeout)
+
+
+def _relay(config: Config, locker: Locker) -> Relay | None:
+    """How processes tell each other what happens to uploads: where they share locks, in the same place."""
+    if not config.has_api or isinstance(locker, MemoryLocker):
+        return None
+    if isinstance(locker, RedisLocker):
+        return locker.relay
+    return FileRelay(str(_lock_folder(config) / "news"))
+
+
+def _api(config: Config, uploads: Uploads, proxies: Proxies) -> ApiEndpoint | None:
+    if not config.has_api:
+        return None
+    access = Access(proxies, may_list=config.list_uploads)
+    return ApiEndpoint(uploads, access, path=config.api_path, base_path=config.base_path, version=__version__)
 
 
 def _lock_folder(config: Config) -> Path:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -17,6 +17,7 @@ from tusd_py.core.digest import Digest
 from tusd_py.core.ports import Capabilities, Store, StoredUpload
 from tusd_py.core.upload import Metadata, State, Upload, UploadId, new_id
 from tusd_py.errors import RequestError, upload_locked
+from tusd_py.stores.s3 import S3Store
 
 pytestmark = pytest.mark.anyio
 
@@ -363,3 +364,32 @@ async def test_ranges_are_exact_and_readers_do_not_wait_for_each_other(store: St
     assert all(first and data.startswith(first) for first in firsts)
     for reader in readers:
         await reader.aclose()
+
+
+async def test_all_uploads_are_listed_once_page_by_page(store: Store, reopened: Store) -> None:
+    assert await store.list_ids("", 3) == ([], "")
+    made = {(await make(store, b"abc")).id for _ in range(4)}
+    for _ in range(3):
+        pending = upload(9)
+        stored = await store.create(pending)
+        await stored.append(Body(Script(b"abc")))
+        await stored.close()
+        made.add(pending.id)
+    gone = await make(store, b"abc")
+    await store.terminate(gone.id)
+    for count in (1, 3, 7, 100):
+        listed: list[UploadId] = []
+        cursor = ""
+        while True:
+            ids, cursor = await reopened.list_ids(cursor, count)
+            assert len(ids) <= count
+            listed += ids
+            if not cursor:
+                break
+        assert gone.id not in listed or isinstance(reopened, S3Store)  # what is left there says that it is gone
+        assert sorted(set(listed) - {gone.id}) == sorted(made)
+        assert len(listed) == len(set(listed))
+    for cursor in ("~", "\u00e9", "/../", "x" * 1024):
+        with suppress(RequestError):  # it may say that this is no cursor
+            ids, _ = await reopened.list_ids(cursor, 100)
+            assert set(ids) <= made | {gone.id}

@@ -39,10 +39,11 @@ from tusd_py.config.sources import (
 )
 from tusd_py.errors import ConfigError
 
-LISTENING, WORKERS, PROTOCOL, CORS, TIMEOUTS, LOGGING = (
-    "Listening", "Workers", "Protocol", "CORS (browsers on other sites)", "Timeouts and bounds", "Logs and metrics",
+LISTENING, WORKERS, PROTOCOL, STATUS, CORS, TIMEOUTS, LOGGING = (
+    "Listening", "Workers", "Protocol", "Page and status", "CORS (browsers on other sites)", "Timeouts and bounds",
+    "Logs and metrics",
 )  # fmt: skip
-GROUPS = (LISTENING, WORKERS, PROTOCOL, CORS, *storage.GROUPS, TIMEOUTS, LOGGING)
+GROUPS = (LISTENING, WORKERS, PROTOCOL, STATUS, CORS, *storage.GROUPS, TIMEOUTS, LOGGING)
 
 SWITCH = Switch()
 NAMES = Listing("names of HTTP, separated by commas", check_token)
@@ -137,6 +138,23 @@ class Config(storage.Storage):
         600.0, Duration(may_be_zero=False), PROTOCOL,
         "How often expired uploads are looked for. Costs in proportion to the unfinished uploads.",
         differs="tusd: no such setting; it removes nothing by itself.",
+    )  # fmt: skip
+
+    expose_api: bool = setting(
+        False, SWITCH, STATUS,
+        "Tell programs the state of uploads, as JSON and as live events, at api-path. Whoever has an upload's URL may"
+        " ask; nobody gets a list of all (list-uploads).",
+        differs="tusd: no such setting.",
+    )  # fmt: skip
+    api_path: str = setting(
+        "/api/", UrlPath(), STATUS,
+        "URL path of that. A browser opened there shows what can be asked.",
+    )  # fmt: skip
+    list_uploads: bool = setting(
+        False, SWITCH, STATUS,
+        "Tell everybody who can reach the server of all uploads, with their URLs, by which they can be downloaded and"
+        " removed. For servers that only trusted people can reach.",
+        differs="tusd: no such setting.",
     )  # fmt: skip
 
     disable_cors: bool = setting(
@@ -280,6 +298,10 @@ class Config(storage.Storage):
         """Whose word is taken for who the client is: the trusted proxies, if there is one at all."""
         return tuple(map(ip_network, self.trusted_proxies)) if self.behind_proxy else ()
 
+    @property
+    def has_api(self) -> bool:
+        return self.expose_api or self.list_uploads
+
     def __post_init__(self) -> None:
         for name, each in SETTINGS.items():
             object.__setattr__(self, name, each.accept(getattr(self, name), f"setting {name}"))
@@ -287,6 +309,8 @@ class Config(storage.Storage):
             raise ConfigError(f"--tls-certificate {self.tls_certificate!r} needs --tls-key; set both, or neither")
         if self.tls_key and not self.tls_certificate:
             raise ConfigError(f"--tls-key {self.tls_key!r} needs --tls-certificate; set both, or neither")
+        if self.has_api and self.base_path.startswith(self.api_path):
+            raise ConfigError(f"--base-path {self.base_path!r} lies in --api-path {self.api_path!r}: move one of them")
         if self.s3_part_size < self.s3_min_part_size:
             sizes = f"{self.s3_part_size} is less than --s3-min-part-size {self.s3_min_part_size}"
             raise ConfigError(f"--s3-part-size {sizes}: the storage would refuse the parts")

@@ -1,8 +1,8 @@
 """What the core asks of a store and of a locker. The docstrings are the contract; `tests/conformance` holds it.
 
 A store keeps the basics (`Store`, `StoredUpload`) and may do more: `Terminates`, `Concatenates`, `DefersLength`,
-`Expires`, `ServesRanges`, `Redirects`. What it can do is found out once, by `Capabilities.of`, and decides what is
-announced.
+`Expires`, `Lists`, `ServesRanges`, `Redirects`. What it can do is found out once, by `Capabilities.of`, and decides
+what is announced.
 
 Errors: a store raises `errors.upload_not_found()` for what it does not have or has lost, and `BackendError` for
 everything that fails underneath. It never raises for a broken body: see `StoredUpload.append`.
@@ -141,6 +141,17 @@ class Expires(Protocol):
 
 
 @runtime_checkable
+class Lists(Protocol):
+    async def list_ids(self, cursor: str, count: int) -> tuple[list[UploadId], str]:
+        """About `count` of all uploads, in an order of the store's own, and the cursor for what follows.
+
+        An empty cursor begins, and says the end. There may be fewer, or none, before the end. What is created or
+        removed meanwhile may be among them; no other is left out or comes twice. RequestError for what is no cursor.
+        """
+        ...
+
+
+@runtime_checkable
 class ServesRanges(Protocol):
     def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
         """The bytes from `start` up to, not including, `end` of an available upload, in order, in bounded pieces.
@@ -167,6 +178,7 @@ class Capabilities:
     defers_length: DefersLength | None
     concatenates: Concatenates | None
     expires: Expires | None
+    lists: Lists | None
     serves_ranges: ServesRanges | None
     redirects: Redirects | None
 
@@ -177,6 +189,7 @@ class Capabilities:
             defers_length=store if isinstance(store, DefersLength) else None,
             concatenates=store if isinstance(store, Concatenates) else None,
             expires=store if isinstance(store, Expires) else None,
+            lists=store if isinstance(store, Lists) else None,
             serves_ranges=store if isinstance(store, ServesRanges) else None,
             redirects=store if isinstance(store, Redirects) else None,
         )

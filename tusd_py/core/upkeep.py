@@ -11,8 +11,11 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
+import anyio
+
 from tusd_py.core.body import Wish
 from tusd_py.core.digest import Digests
+from tusd_py.core.feed import Feed
 from tusd_py.core.observer import Observer
 from tusd_py.core.ports import Capabilities, Locker, Store
 from tusd_py.core.rules import Rules, refuse_expired, total_length
@@ -21,6 +24,8 @@ from tusd_py.errors import BackendError, RequestError, TusError, upload_locked, 
 from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.uploads")
+
+_READ_AT_ONCE = 16
 
 
 async def soon(_wish: Wish) -> bool:
@@ -35,7 +40,14 @@ class Upkeep:
     """Over one store and locker, for all requests of a process and its sweep."""
 
     def __init__(
-        self, store: Store, locker: Locker, rules: Rules, can: Capabilities, observer: Observer, digests: Digests
+        self,
+        store: Store,
+        locker: Locker,
+        rules: Rules,
+        can: Capabilities,
+        observer: Observer,
+        digests: Digests,
+        feed: Feed,
     ) -> None:
         self._store = store
         self._locker = locker
@@ -43,6 +55,7 @@ class Upkeep:
         self._can = can
         self._observer = observer
         self._digests = digests
+        self._feed = feed
 
     async def read(self, upload_id: UploadId) -> Upload:
         """As last settled. Raises upload_not_found(), or 410 for an expired one."""
@@ -110,6 +123,7 @@ class Upkeep:
         """Say so, and drive on the finals that waited for it."""
         event(log, "UploadFinished", id=upload.id, size=upload.length, digest=upload.digest)
         self._observer.upload_finished()
+        self._feed.changed(upload)
         if upload.is_partial and self._can.concatenates is not None:
             for final in await self._can.concatenates.waiting_for(upload.id):
                 try:
@@ -121,6 +135,27 @@ class Upkeep:
     async def remove(self, upload_id: UploadId) -> bool:
         """Whether there was something to remove. The caller holds the lock and nothing is open."""
         return self._can.terminates is not None and await self._can.terminates.terminate(upload_id)
+
+    async def page(self, cursor: str, count: int) -> tuple[list[Upload], str]:
+        """About `count` of all uploads, read, and the cursor for what follows."""
+        if self._can.lists is None:
+            raise RequestError("uploads cannot be listed here", code="ERR_LISTING_UNSUPPORTED", status=501)
+        ids, cursor = await self._can.lists.list_ids(cursor, count)
+        found: dict[UploadId, Upload] = {}
+
+        async def read(upload_id: UploadId) -> None:
+            try:
+                found[upload_id] = await self.read(upload_id)
+            except RequestError:
+                return  # gone meanwhile, or expired
+            except BackendError as error:  # one record must not keep the others
+                event(log, "UploadNotListed", level=logging.WARNING, id=upload_id, reason=error.message)
+
+        for start in range(0, len(ids), _READ_AT_ONCE):
+            async with anyio.create_task_group() as tasks:
+                for each in ids[start : start + _READ_AT_ONCE]:
+                    tasks.start_soon(read, each)
+        return [found[each] for each in ids if each in found], cursor
 
     async def is_sweep_due(self, interval_seconds: float) -> bool:
         return self._can.expires is not None and await self._can.expires.is_sweep_due(interval_seconds)
@@ -169,6 +204,7 @@ class Upkeep:
                     await self.remove(upload.id)
                     event(log, "UploadExpired", id=upload.id)
                     self._observer.upload_expired()
+                    self._feed.removed(upload.id, "expired")
                     return 1
         elif upload.is_due:
             await self.drive(upload.id, wish=None)

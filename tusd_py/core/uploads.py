@@ -19,6 +19,7 @@ from tusd_py.core.body import Body, Wish
 from tusd_py.core.checksum import Buffer
 from tusd_py.core.commands import Append, Concatenate, Create
 from tusd_py.core.digest import Digests
+from tusd_py.core.feed import Feed
 from tusd_py.core.observer import NOBODY, Observer
 from tusd_py.core.ports import Capabilities, Concatenates, Locker, Store, StoredUpload
 from tusd_py.core.rules import Offers, Rules, as_bad_partials, refuse_final, total_length
@@ -36,14 +37,17 @@ class Uploads:
     Methods return the upload as it stands afterwards and raise `TusError`.
     """
 
-    def __init__(self, store: Store, locker: Locker, rules: Rules, observer: Observer = NOBODY) -> None:
+    def __init__(
+        self, store: Store, locker: Locker, rules: Rules, observer: Observer = NOBODY, feed: Feed | None = None
+    ) -> None:
         self._store = store
         self._locker = locker
         self._rules = rules
         self._observer = observer
+        self.feed = feed or Feed()
         self._can = can = Capabilities.of(store)
         self._digests = digests = Digests(rules.digest)
-        self._upkeep = Upkeep(store, locker, rules, can, observer, digests)
+        self._upkeep = Upkeep(store, locker, rules, can, observer, digests, self.feed)
         self._bodies: set[Body] = set()
         self.is_stopping = False
         self.offers = Offers.of(rules, can)
@@ -131,6 +135,7 @@ class Uploads:
                 raise upload_not_found()  # somebody else was first
         event(log, "UploadTerminated", id=upload_id)
         self._observer.upload_terminated()
+        self.feed.removed(upload_id, "terminated")
 
     async def concatenate(self, command: Concatenate) -> Upload:
         """Make a final upload; its bytes are there at once if the partials are complete, else when the last one is.
@@ -182,6 +187,13 @@ class Uploads:
         """Raise what an append to this upload earns before its headers are even looked at: 404, 410, 403."""
         refuse_final(await self._upkeep.read(upload_id))
 
+    async def page(self, cursor: str, count: int) -> tuple[list[Upload], str]:
+        """Some of all uploads, about `count`, and the cursor for what follows; an empty one begins, and says the end.
+
+        Those that expired or cannot be read are left out. RequestError where the store cannot list.
+        """
+        return await self._upkeep.page(cursor, count)
+
     async def is_sweep_due(self, interval_seconds: float) -> bool:
         """Whether it is for this process to sweep, where there are several."""
         return await self._upkeep.is_sweep_due(interval_seconds)
@@ -193,6 +205,7 @@ class Uploads:
     def stop(self) -> None:
         """Take no new requests and end the running bodies; what they brought is kept. For a server about to exit."""
         self.is_stopping = True
+        self.feed.stop()
         for body in self._bodies:
             body.interrupt(server_shutdown())
 
@@ -217,6 +230,7 @@ class Uploads:
             with anyio.CancelScope(shield=True):
                 await stored.close()
                 await self._upkeep.remove(upload.id)
+            self.feed.removed(upload.id, "unknown")
             raise
         finally:
             await stored.close()
@@ -242,7 +256,8 @@ class Uploads:
         before = stored.upload
         body.digest = self._digests.begin(before)
         try:
-            await stored.append(body)
+            with self.feed.receiving(stored, body):
+                await stored.append(body)
             if stored.upload.offset == before.offset + body.received:
                 self._digests.keep(stored.upload, body.digest)
             if stored.upload.has_all_bytes:
@@ -291,6 +306,7 @@ class Uploads:
     def _tell_created(self, upload: Upload) -> None:
         event(log, "UploadCreated", id=upload.id, size=upload.length, partials=len(upload.partials) or None)
         self._observer.upload_created()
+        self.feed.changed(upload)
 
 
 class _Hold:

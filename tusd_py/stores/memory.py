@@ -137,6 +137,10 @@ class MemoryStore:
                 del self._waiting[partial]
         return removed
 
+    async def list_ids(self, cursor: str, count: int) -> tuple[list[UploadId], str]:
+        ids = sorted(each for each in self._entries if each > cursor)
+        return ids[:count], ids[count - 1] if len(ids) > count else ""
+
     async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
         data = self._entry(upload_id).data
         for position in range(start, end, PIECE_BYTES):

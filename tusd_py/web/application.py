@@ -14,6 +14,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tusd_py.core.observer import Observer
+from tusd_py.web.api.endpoint import ApiEndpoint
 from tusd_py.web.cors import Cors
 from tusd_py.web.envelope import Envelope
 from tusd_py.web.routes import TusEndpoint
@@ -35,14 +36,15 @@ class Fork:
 
 
 class Application(Starlette):
-    """`cors` None: no CORS headers and no refusals. `others` are apps by their path, that stand outside the envelope.
-    `outermost` wraps all of it. What follows is Starlette's.
+    """`api` None: uploads tell their state by tus alone. `cors` None: no CORS headers and no refusals. `others` are
+    apps by their path, that stand outside the envelope. `outermost` wraps all of it. What follows is Starlette's.
     """
 
     def __init__(
         self,
         endpoint: TusEndpoint,
         *,
+        api: ApiEndpoint | None,
         cors: Cors | None,
         observer: Observer,
         others: Mapping[str, ASGIApp],
@@ -52,6 +54,7 @@ class Application(Starlette):
         super().__init__(**settings)
         self.router.redirect_slashes = False  # a redirect would lose the body
         self._endpoint = endpoint
+        self._api = api
         self._cors = cors
         self._observer = observer
         self._others = others
@@ -59,10 +62,13 @@ class Application(Starlette):
 
     def build_middleware_stack(self) -> ASGIApp:
         router = ExceptionMiddleware(self.router, handlers=dict(self.exception_handlers))
-        endpoint = self._endpoint
+        endpoint, api = self._endpoint, self._api
 
         def enveloped(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            is_ours = scope["type"] == "http" and endpoint.owns(scope)
+            is_http = scope["type"] == "http"
+            if is_http and api is not None and api.owns(scope):
+                return api(scope, receive, send)
+            is_ours = is_http and endpoint.owns(scope)
             return endpoint(scope, receive, send) if is_ours else router(scope, receive, send)
 
         app: ASGIApp = Fork(self._others, Envelope(enveloped, self._cors, self._observer))

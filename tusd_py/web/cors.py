@@ -27,7 +27,7 @@ EXPOSE_HEADERS = (
     "Upload-Metadata", "Upload-Defer-Length", "Upload-Concat", "Upload-Incomplete", "Upload-Complete",
     "Upload-Draft-Interop-Version",
     "Upload-Expires", "Tus-Checksum-Algorithm",
-    "Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "X-Request-ID",
+    "Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Repr-Digest", "X-Request-ID",
 )  # fmt: skip
 
 # A cache must not hand that answer to a page.

@@ -72,7 +72,8 @@ class Envelope:
 
     def _tell(self, scope: Scope, account: Account, answer: _Answer, code: str | None, seconds: float) -> None:
         method, status = scope["method"], answer.status
-        self._observer.request_ended(method, status, code, seconds)
+        if not account.is_stream:  # how long somebody watches says nothing about how fast we answer
+            self._observer.request_ended(method, status, code, seconds)
         client = scope.get("client")
         sent_bytes = 0 if code else answer.sent_bytes
         body_bytes = sent_bytes if account.body is None else account.body.received

@@ -39,11 +39,13 @@ _ACCOUNT_KEY = "tusd_py.account"
 
 
 class Account:
-    """What is noted of a request while it is answered, for its line in the log: which upload, which body."""
+    """What is noted of a request while it is answered, for its line in the log: which upload, which body, and whether
+    its answer lasts as long as its client."""
 
-    __slots__ = ("body", "upload_id")
+    __slots__ = ("body", "is_stream", "upload_id")
 
     def __init__(self) -> None:
+        self.is_stream = False
         self.body: Body | None = None
         self.upload_id: str | None = None
 

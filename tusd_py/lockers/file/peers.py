@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import cast
 
 import anyio
 
@@ -19,13 +18,12 @@ from tusd_py.core.body import Wish
 from tusd_py.core.upload import UploadId
 from tusd_py.errors import TusError
 from tusd_py.lockers.file.folder import Folder
+from tusd_py.lockers.file.lines import Lines
 from tusd_py.lockers.turns import Turns
 from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.locks")
 
-_LONGEST_LINE_BYTES = 256
-_LONGEST_BACKLOG_BYTES = 4096  # of answers that the other side does not read
 _MOST_CALLERS = 512
 _PATIENCE_SECONDS = 5.0  # for a connection to say what it is about
 _ANSWER_SECONDS = 0.25
@@ -42,7 +40,7 @@ class Peers:
         self.folder = folder
         self.turns = turns
         self.refresh = refresh
-        self.connections: set[_Connection] = set()
+        self.connections: set[Lines] = set()
         self.callers: set[_Caller] = set()
         self._links: set[Link] = set()
         self._servers: list[asyncio.Task[asyncio.Server]] = []
@@ -80,50 +78,7 @@ class Peers:
         return link
 
 
-class _Connection(asyncio.Protocol):
-    """Lines in either direction. Whoever sends long ones, or does not read, is hung up on."""
-
-    def __init__(self, connections: set[_Connection]) -> None:
-        self.is_lost = asyncio.Event()
-        self._connections = connections
-        self._transport: asyncio.Transport
-        self._rest = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
-        self._connections.add(self)
-
-    def data_received(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            if self._transport.is_closing():
-                return
-            self.heard(line.decode("ascii", "replace"))
-        if len(self._rest) > _LONGEST_LINE_BYTES:
-            self.abort()
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        self._connections.discard(self)
-        self.is_lost.set()
-
-    def heard(self, line: str) -> None:
-        raise NotImplementedError
-
-    def say(self, line: str) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(line.encode() + b"\n")
-            if self._transport.get_write_buffer_size() > _LONGEST_BACKLOG_BYTES:
-                self.abort()
-
-    def close(self) -> None:
-        """What was said still goes out."""
-        self._transport.close()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-
-class _Caller(_Connection):
+class _Caller(Lines):
     """Another process that asks about an upload; a `turns.Watcher` of our own turn."""
 
     def __init__(self, peers: Peers) -> None:
@@ -180,10 +135,10 @@ class _Caller(_Connection):
             self._patience.cancel()
 
 
-class _Call(_Connection):
+class _Call(Lines):
     """Our question to another process."""
 
-    def __init__(self, link: Link, connections: set[_Connection]) -> None:
+    def __init__(self, link: Link, connections: set[Lines]) -> None:
         super().__init__(connections)
         self._link = link
 

@@ -12,6 +12,7 @@ from tusd_py.lockers.redis.address import parse
 from tusd_py.lockers.redis.connection import COMMAND_SECONDS, Connection
 from tusd_py.lockers.redis.lease import Leases
 from tusd_py.lockers.redis.notes import Notes
+from tusd_py.lockers.redis.relay import RedisRelay
 from tusd_py.lockers.redis.requests import Follow, Requests
 from tusd_py.lockers.turns import Turns
 
@@ -56,6 +57,11 @@ class RedisLocker(SharedLocker):
         """Whether Redis, asked now, has given the lock to nobody else since. Raises BackendError."""
         return await self._fleet.leases.is_held(upload_id)
 
+    @property
+    def relay(self) -> RedisRelay:
+        """How its processes tell each other what happens to uploads."""
+        return self._fleet.relay
+
     def leave_note(self, upload_id: UploadId, text: str) -> None:
         """Of what this process, which holds the lock, leaves behind; not waited for."""
         self._fleet.notes.leave(upload_id, text)
@@ -74,6 +80,7 @@ class _Fleet:
         self.leases = Leases(connection, prefix, lease_seconds, self.turns.lose)
         self.requests = Requests(connection, self.leases, self.turns)
         self.notes = Notes(connection, self.leases, self.requests)
+        self.relay = RedisRelay(connection, self.leases, self.requests)
 
     async def start(self) -> None:
         self.requests.open()
@@ -88,6 +95,7 @@ class _Fleet:
     async def aclose(self) -> None:
         await self.connection.flush()  # what was claimed until now is known
         self.leases.close()
+        await self.relay.aclose()
         await self.requests.aclose()
         await self.connection.aclose()
 

@@ -2,27 +2,25 @@
 
 Who follows another's turn sends `ask ID ASKER HOLDER WISHES` to the holder's process and hears `answer ID HOLDER WISH
 yes|no` and, when the turn is over, `free ID HOLDER`; who is no longer interested says `leave ID ASKER`. Who listens
-again after a while tells everybody `hello PROCESS` and is asked again. Messages may be lost and nothing hangs on one:
-when the lease has run out, or should have been renewed, one asks again. Who has the lock is not decided here.
+again after a while tells everybody `hello PROCESS` and is asked again; `listening PROCESS` is for `relay`. Messages
+may be lost and nothing hangs on one: when the lease has run out, or should have been renewed, one asks again. Who has
+the lock is not decided here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from tusd_py.core.body import Wish
 from tusd_py.core.upload import UploadId
-from tusd_py.lockers.redis.connection import COMMAND_SECONDS, Connection
+from tusd_py.lockers.redis.connection import Connection
 from tusd_py.lockers.redis.lease import Leases, process_of
+from tusd_py.lockers.redis.subscription import Subscription
 from tusd_py.lockers.turns import Turns
 
-_SILENCE_SECONDS = 5.0  # after which one asks whether the subscription is still alive
-_SHORTEST_PAUSE_SECONDS = 0.05
-_LONGEST_PAUSE_SECONDS = 5.0
 _GRACE_SECONDS = 0.005  # Redis has forgotten the lease by then
 
 # KEYS lock. ARGV beginning of channels, id, asker, wishes. Tells the holder; its value and what is left of its lease
@@ -36,7 +34,7 @@ return {holder, redis.call('PTTL', KEYS[1])}
 """
 
 # The key is not touched: in a Cluster it leads to where the lock was let go, so that this is heard after that.
-_TELL = "return redis.call('PUBLISH', ARGV[1], ARGV[2])"
+TELL = "return redis.call('PUBLISH', ARGV[1], ARGV[2])"
 
 
 class Requests:
@@ -52,18 +50,21 @@ class Requests:
         self._leases = leases
         self._channels = f"{leases.prefix}process:"
         self._everybody = f"{leases.prefix}everybody"
-        self._listening: asyncio.Task[None] | None = None
+        self._subscription = Subscription(
+            connection,
+            (self._channels + leases.process, self._everybody),
+            began=self._began,
+            received=self._received,
+            ended=self._ended,
+        )
+        self.listeners: Callable[[str], None] = _nobody
 
     def open(self) -> None:
-        if self._listening is None:
-            self._listening = asyncio.get_running_loop().create_task(self._listen())
+        self._subscription.open()
 
     async def aclose(self) -> None:
         """Those who asked hear that what they waited for is free: it is let go before this is called."""
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
-            self._listening = None
+        await self._subscription.aclose()
         self.is_listening.clear()
         for follow in list(self.follows.values()):
             follow.close()
@@ -79,65 +80,37 @@ class Requests:
         self.tell(process_of(holder), f"leave {upload_id} {self._leases.process}", upload_id)
 
     def tell(self, process: str, message: str, about: str) -> None:
-        self._connection.tell("EVAL", _TELL, 1, self._leases.lock_key(about), self._channels + process, message)
+        self._connection.tell("EVAL", TELL, 1, self._leases.lock_key(about), self._channels + process, message)
+
+    def tell_everybody(self, message: str) -> None:
+        self._connection.tell("EVAL", TELL, 1, self._leases.lock_key(self._leases.process), self._everybody, message)
 
     # Listening.
 
-    async def _listen(self) -> None:
-        pause_seconds = _SHORTEST_PAUSE_SECONDS
-        while True:
-            try:
-                await self._listen_once()
-            except Exception as error:  # of redis-py, of the network; it goes on whatever it was
-                self._connection.failure(error)
-            if self.is_listening.is_set():
-                self.is_listening.clear()
-                self.listening_since = None
-                pause_seconds = _SHORTEST_PAUSE_SECONDS
-            # Those who wait learn now whether Redis is gone.
-            self._ask_again(lambda _follow: True)
-            await asyncio.sleep(pause_seconds * random.uniform(0.5, 1))  # noqa: S311
-            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+    def _began(self) -> None:
+        self.is_listening.set()
+        self.listening_since = asyncio.get_running_loop().time()
+        process = self._leases.process
+        self.tell_everybody(f"hello {process}")
+        self._ask_again(lambda _follow: True)
 
-    async def _listen_once(self) -> None:
-        """Until it fails."""
-        async with asyncio.timeout(2 * COMMAND_SECONDS):
-            client = await self._connection.address.listener(self._connection.client)
-        subscription = client.pubsub()
-        try:
-            async with asyncio.timeout(2 * COMMAND_SECONDS):
-                await subscription.subscribe(self._channels + self._leases.process, self._everybody)
-            is_silent = False
-            while True:
-                message = await subscription.get_message(timeout=_SILENCE_SECONDS)
-                if message is not None:
-                    is_silent = False
-                    self._received(message)
-                elif is_silent:
-                    raise TimeoutError("the subscription is silent")
-                else:
-                    is_silent = True
-                    await subscription.ping()
-        finally:
-            await subscription.aclose()  # type: ignore[no-untyped-call]
-            if client is not self._connection.client:
-                await client.aclose()
+    def _ended(self) -> None:
+        self.is_listening.clear()
+        self.listening_since = None
+        # Those who wait learn now whether Redis is gone.
+        self._ask_again(lambda _follow: True)
 
-    def _received(self, message: dict[str, Any]) -> None:
-        if message["type"] == "subscribe" and message["data"] == 2:
-            self.is_listening.set()
-            self.listening_since = asyncio.get_running_loop().time()
-            process = self._leases.process
-            self._connection.tell("EVAL", _TELL, 1, self._leases.lock_key(process), self._everybody, f"hello {process}")
-            self._ask_again(lambda _follow: True)
-        elif message["type"] == "message":
-            with suppress(ValueError):  # nothing that we ever say
-                self._understood(*str(message["data"]).split(" "))
+    def _received(self, message: str) -> None:
+        with suppress(ValueError):  # nothing that we ever say
+            self._understood(*message.split(" "))
 
     def _understood(self, verb: str, *words: str) -> None:
         if verb == "hello":
             (process,) = words
             self._ask_again(lambda follow: process_of(follow.holder or "") == process)
+        elif verb == "listening":
+            (process,) = words
+            self.listeners(process)
         elif verb == "ask":
             upload_id, process, holder, wishes = words
             self._asked(UploadId(upload_id), process, holder, [Wish(wish) for wish in wishes.split(",") if wish])
@@ -293,3 +266,6 @@ class Follow:
     def _failed(self, asked: asyncio.Future[None]) -> None:
         if asked.exception() is not None:
             self.end()  # who claims it now hears of the failure
+
+
+def _nobody(_process: str) -> None: ...

@@ -185,6 +185,11 @@ class DiskStore:
                 await run(partial(marks.remove_empty_waiting, waited_for))
         return removed
 
+    async def list_ids(self, cursor: str, count: int) -> tuple[list[UploadId], str]:
+        with self._disk.failures.translated():
+            ids = await self._disk.pace.run_in_thread(lambda: self._disk.files.ids_after(cursor, count + 1))
+        return ids[:count], ids[count - 1] if len(ids) > count else ""
+
     async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
         files, pace = self._disk.files, self._disk.pace
 

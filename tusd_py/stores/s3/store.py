@@ -186,6 +186,12 @@ class S3Store:
         with self.bucket.failures.translated():
             return await sweeping.is_due(self.bucket, interval_seconds)
 
+    # core.ports.Lists
+
+    async def list_ids(self, cursor: str, count: int) -> tuple[list[UploadId], str]:
+        with self.bucket.failures.translated():
+            return await sweeping.list_ids(self.bucket, cursor, count)
+
     # core.ports.ServesRanges
 
     async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:

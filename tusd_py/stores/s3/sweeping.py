@@ -27,6 +27,7 @@ Hold = Callable[[UploadId], AbstractAsyncContextManager[None]]
 
 MOST_PAGES = 1_000
 """Of a thousand keys each."""
+_MOST_PAGES_LISTED = 10
 _MOST_LONELY = 1_000
 _NOTE = "sweep"
 _EARLY_SHARE = 0.1
@@ -77,6 +78,29 @@ async def is_due(bucket: Bucket, interval_seconds: float) -> bool:
         raise
     bucket.cursor.after, bucket.cursor.is_noted = after, bool(after)
     return True
+
+
+async def list_ids(bucket: Bucket, cursor: str, count: int) -> tuple[list[UploadId], str]:
+    """As `core.ports.Lists`; the cursor is the rest of the last key that was seen. At most so many pages are read."""
+    names = bucket.names
+    if {".", ".."} & set(cursor.split("/")):  # some storages refuse such keys, so none of them was the last one
+        raise RequestError("this cursor is none", code="ERR_INVALID_QUERY")
+    after = {"StartAfter": names.prefix + cursor} if cursor else {}
+    ids: dict[UploadId, None] = {}
+    pages = bucket.control.pages("list_objects_v2", limit=_MOST_PAGES_LISTED, Prefix=names.prefix, **after)
+    async for page in pages:
+        for entry in page.get("Contents", ()):
+            key = entry["Key"]
+            upload_id = names.id_of_info(key)
+            if upload_id is not None and upload_id not in ids and len(ids) == count:
+                return list(ids), cursor
+            if upload_id is not None:
+                ids[upload_id] = None
+                key = names.info(upload_id) + "~"  # behind all its states
+            cursor = key[len(names.prefix) :]
+        if not page.get("IsTruncated"):
+            return list(ids), ""
+    return list(ids), cursor
 
 
 class Pass:

@@ -1,0 +1,301 @@
+"""What happens to uploads, told live to whoever watches, in this process and in the others that share them.
+
+The core tells of it, `web` watches. While nobody does, here or elsewhere, it costs next to nothing: bodies are asked
+how far they are twice a second, and told of only if there is an audience. News may be late and may be lost: who misses
+some is told so, and looks at the uploads themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from tusd_py.core.body import Body
+from tusd_py.core.ports import StoredUpload
+from tusd_py.core.progress import Course, Progress
+from tusd_py.core.upload import Metadata, State, Upload, UploadId
+
+TELL_EVERY_SECONDS = 0.5
+LINGER_SECONDS = 30.0
+"""For so long after the last one who watched, news are still gathered: most of them come back."""
+_LONGEST_HISTORY = 4_096
+_MOST_PENDING = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Of one upload: how it is now, or None and the reason why it is gone.
+
+    `received` counts its bytes that have arrived, >= its offset; `is_active`: a request brings more just now.
+    """
+
+    upload_id: UploadId
+    upload: Upload | None
+    received: int = 0
+    is_active: bool = False
+    reason: str = ""
+
+    def encode(self) -> bytes:
+        """One line of ASCII, for other processes."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, line: bytes) -> News:
+        """Raises ValueError, KeyError or TypeError for what another version may have said."""
+        fields = json.loads(line)
+        if (upload := fields.pop("upload")) is not None:
+            upload["metadata"] = Metadata(**upload["metadata"])
+            upload["state"] = State(upload["state"])
+            upload["partials"] = tuple(upload["partials"])
+            upload = Upload(**upload)
+        return cls(upload=upload, **fields)
+
+
+class Relay(Protocol):
+    """The way to the other processes that share the uploads. No call waits or raises."""
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether another process listens now, as far as is known."""
+        ...
+
+    def send(self, upload_id: UploadId, message: bytes) -> None:
+        """Tell those that listen a line about an upload. Lines about one upload arrive in order, or not at all."""
+        ...
+
+    def listen(self, heard: Callable[[bytes], None], missed: Callable[[], None]) -> None:
+        """Hear what the others send, until `leave`; `missed` is called when something may have been lost."""
+        ...
+
+    def leave(self) -> None: ...
+
+
+class Feed:
+    """The news of all uploads. One for each process; for one event loop, once somebody watches or sends bytes."""
+
+    def __init__(self, relay: Relay | None = None) -> None:
+        self._relay = relay
+        self._bodies: dict[Body, _Receiving] = {}
+        self._ended: dict[UploadId, Upload] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._watches: set[Watch] = set()
+        self._course = Course()
+        self._history: deque[tuple[int, News]] = deque(maxlen=_LONGEST_HISTORY)
+        self._count = 0
+        self._epoch = ""  # of the history; none while nobody watches
+        self._lingering: asyncio.TimerHandle | None = None
+        self._is_stopped = False
+
+    @property
+    def has_audience(self) -> bool:
+        return bool(self._epoch) or (self._relay is not None and self._relay.has_listeners)
+
+    # What the core tells.
+
+    @contextmanager
+    def receiving(self, stored: StoredUpload, body: Body) -> Iterator[None]:
+        """While `body` brings bytes of an upload."""
+        self._bodies[body] = _Receiving(stored)
+        self._ended.pop(stored.upload.id, None)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TELL_EVERY_SECONDS, self._tell_of_bodies)
+        try:
+            yield
+        finally:
+            del self._bodies[body]
+            upload = stored.upload
+            if body.error is None and not upload.is_available:
+                self._ended[upload.id] = upload  # most often the next body follows at once
+            if self.has_audience:
+                self._tell(News(upload.id, upload, upload.offset, is_active=upload.id in self._ended))
+
+    def changed(self, upload: Upload) -> None:
+        self._ended.pop(upload.id, None)
+        if self.has_audience:
+            self._tell(News(upload.id, upload, upload.offset))
+
+    def removed(self, upload_id: UploadId, reason: str) -> None:
+        """`reason` is for programs: `terminated`, `expired`, or `unknown`: it never was."""
+        self._ended.pop(upload_id, None)
+        if self.has_audience:
+            self._tell(News(upload_id, None, reason=reason))
+
+    def stop(self) -> None:
+        """Nobody is told anything any more."""
+        self._is_stopped = True
+        for watch in self._watches:
+            watch.end()
+        self._forget()
+
+    # What those ask who want to know.
+
+    @contextmanager
+    def watch(self, upload_ids: frozenset[UploadId] | None, since: str = "") -> Iterator[Watch]:
+        """News of these uploads, or of all. `since` is the `place` where one was before."""
+        self._begin()
+        watch = Watch(upload_ids)
+        self._watches.add(watch)
+        self._catch_up(watch, since)
+        if self._is_stopped:
+            watch.end()
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
+            self._linger()
+
+    def place(self, number: int | None = None) -> str:
+        """What `watch` takes as `since`: behind the news of this number, or behind all."""
+        return f"{self._epoch}-{self._count if number is None else number}"
+
+    def progress(self, upload_id: UploadId) -> Progress | None:
+        """How an upload has been going on, if that is known here. Who asks wants to know more soon, so from now on it
+        is gathered for a while."""
+        self._begin()
+        if not self._watches:
+            self._linger()
+        return self._course.of(upload_id)
+
+    # Steps.
+
+    def _tell(self, news: News) -> None:
+        if self._relay is not None and self._relay.has_listeners:
+            self._relay.send(news.upload_id, news.encode())
+        self._hear(news)
+
+    def _hear(self, news: News) -> None:
+        if not self._epoch:
+            return
+        if news.upload is None or news.upload.is_available:
+            self._course.forget(news.upload_id)
+        else:
+            self._course.note(news.upload_id, news.received, is_active=news.is_active)
+        self._count += 1
+        self._history.append((self._count, news))
+        for watch in self._watches:
+            watch.hear(self._count, news)
+
+    def _heard(self, line: bytes) -> None:
+        try:
+            news = News.decode(line)
+        except (ValueError, KeyError, TypeError):
+            self._missed()
+            return
+        self._hear(news)
+
+    def _missed(self) -> None:
+        self._history.clear()
+        self._count += 1  # here is a hole
+        for watch in self._watches:
+            watch.miss()
+
+    def _tell_of_bodies(self) -> None:
+        ended, self._ended = self._ended, {}
+        has_more = bool(self._bodies or ended)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(TELL_EVERY_SECONDS, self._tell_of_bodies) if has_more else None
+        if not self.has_audience:
+            return
+        for upload in ended.values():
+            self.changed(upload)
+        for body, receiving in self._bodies.items():
+            if receiving.is_news(body.received):
+                upload = receiving.stored.upload
+                received = max(receiving.began_at + body.received, upload.offset)
+                self._tell(News(upload.id, upload, received, is_active=True))
+
+    def _begin(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        if not self._epoch and not self._is_stopped:
+            self._epoch = secrets.token_hex(4)
+            if self._relay is not None:
+                self._relay.listen(self._heard, self._missed)
+
+    def _linger(self) -> None:
+        if not self._watches and self._epoch:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._forget)
+
+    def _forget(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        if self._epoch and self._relay is not None:
+            self._relay.leave()
+        self._epoch = ""
+        self._history.clear()
+        self._course = Course()
+
+    def _catch_up(self, watch: Watch, since: str) -> None:
+        epoch, _, number = since.partition("-")
+        oldest = self._history[0][0] if self._history else self._count + 1
+        if epoch != self._epoch or not number.isdecimal() or not oldest - 1 <= int(number) <= self._count:
+            watch.miss()
+            return
+        for each, news in self._history:
+            if each > int(number):
+                watch.hear(each, news)
+
+
+class _Receiving:
+    """A body on its way."""
+
+    __slots__ = ("_repeats", "_told", "began_at", "stored")
+
+    def __init__(self, stored: StoredUpload) -> None:
+        self.stored = stored
+        self.began_at = stored.upload.offset
+        self._told = -1
+        self._repeats = 0
+
+    def is_news(self, received: int) -> bool:
+        """Whether it is worth telling; that nothing more came is, once."""
+        self._repeats = self._repeats + 1 if received == self._told else 0
+        self._told = received
+        return self._repeats < 2
+
+
+class Watch:
+    """What somebody who watches has not been told yet: of each upload the newest, so that who is slow misses only
+    steps in between. `has_missed`: more than that was lost, so look at the uploads themselves; whoever does sets it
+    back first."""
+
+    def __init__(self, upload_ids: frozenset[UploadId] | None) -> None:
+        self.has_missed = False
+        self.is_over = False
+        self._upload_ids = upload_ids
+        self._pending: dict[UploadId, tuple[int, News]] = {}
+        self._has_news = asyncio.Event()
+
+    def hear(self, number: int, news: News) -> None:
+        if self._upload_ids is not None and news.upload_id not in self._upload_ids:
+            return
+        self._pending.pop(news.upload_id, None)  # the newest stands last
+        self._pending[news.upload_id] = (number, news)
+        if len(self._pending) > _MOST_PENDING:
+            self._pending.clear()
+            self.has_missed = True
+        self._has_news.set()
+
+    def miss(self) -> None:
+        self.has_missed = True
+        self._has_news.set()
+
+    def end(self) -> None:
+        self.is_over = True
+        self._has_news.set()
+
+    async def news(self) -> list[tuple[int, News]]:
+        """What is new, in order; waits until there is something, or it `is_over`, or one `has_missed` something."""
+        await self._has_news.wait()
+        self._has_news.clear()
+        news = list(self._pending.values())
+        self._pending.clear()
+        return news
