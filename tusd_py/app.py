@@ -68,10 +68,10 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     config = config or Config()
     locker = _locker(config)
     store = _store(config, locker)
+    relay = _relay(config, locker)
     metrics = Metrics(shared_folder, slot) if config.expose_metrics else None
     operations = _operations(config, lambda: uploads.is_stopping, store, metrics)
     provider = tracing.start() if config.tracing else None
-    relay = _relay(config, locker)
     uploads = Uploads(store, locker, _rules(config), metrics or NOBODY, Feed(relay))
     proxies = Proxies(config.trusted_networks)
     endpoint = TusEndpoint(
@@ -91,10 +91,7 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
             if provider is not None:
                 stack.push_async_callback(tracing.finish, provider)
             await _start(app, stack, locker, store)
-            if isinstance(relay, FileRelay):
-                stack.push_async_callback(relay.aclose)
-                await relay.start()
-            stack.callback(uploads.feed.stop)
+            await _open_feed(stack, uploads.feed, relay)
             async with anyio.create_task_group() as tasks:
                 endpoint.has_lifespan = True
                 memory.tune(environment.inherited())
@@ -113,11 +110,23 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
         lifespan=lifespan,
         exception_handlers={HTTPException: _answer_error},
     )
+    _show(app, uploads, metrics, operations)
+    return app
+
+
+def _show(app: Application, uploads: Uploads, metrics: Metrics | None, operations: dict[str, ASGIApp]) -> None:
+    """What the server, and whoever embeds the application, finds in its state."""
     app.state.uploads = uploads
     app.state.metrics = metrics
     app.state.refusal = None
     app.state.operations = Fork(operations, health.missing())
-    return app
+
+
+async def _open_feed(stack: AsyncExitStack, feed: Feed, relay: Relay | None) -> None:
+    if isinstance(relay, FileRelay):  # that of Redis opens and closes with its locker
+        stack.push_async_callback(relay.aclose)
+        await relay.start()
+    stack.callback(feed.stop)
 
 
 async def _start(app: Application, stack: AsyncExitStack, locker: Locker, store: DiskStore | S3Store) -> None:

@@ -1,8 +1,9 @@
-"""Results kept as JSON, and what is made of them in words: the tables, and the section of the README."""
+"""Results kept as JSON, and what is made of them in words: the tables, and the section of docs/performance.md."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -158,11 +159,11 @@ def tables(results: Results) -> str:
     return "\n".join(lines)
 
 
-def write_readme(results: Results, readme: Path, folder: Path) -> None:
+def write_page(results: Results, page: Path, folder: Path) -> None:
     """Put plot and tables between the markers `<!-- benchmark -->` and `<!-- /benchmark -->`."""
-    text = readme.read_text()
-    plot = (folder / "plot.svg").resolve().relative_to(readme.resolve().parent)
+    text = page.read_text()
+    plot = os.path.relpath(folder / "plot.svg", page.parent)
     section = f"\n![speed and CPU relative to tusd]({plot})\n\n{tables(results)}\n"
     if not SECTION.search(text):
-        raise SystemExit(f"{readme} has no line <!-- benchmark --> with a <!-- /benchmark --> after it")
-    readme.write_text(SECTION.sub(lambda found: found[1] + section + found[2], text, count=1))
+        raise SystemExit(f"{page} has no line <!-- benchmark --> with a <!-- /benchmark --> after it")
+    page.write_text(SECTION.sub(lambda found: found[1] + section + found[2], text, count=1))

@@ -30,7 +30,7 @@ from benchpeers import HERE, PEERS, ROOT, Choices, Recipe, Unavailable
 from benchplot import write_plot
 from benchprogress import Steps
 from benchremarks import remarks
-from benchreport import Results, tables, write_readme
+from benchreport import Results, tables, write_page
 from benchs3peers import S3_PEERS
 from benchserver import Server
 from benchwatch import usable_cores
@@ -54,7 +54,7 @@ run, in a new order each round; what is written are medians and their spread.
   python tests/benchmark/run.py --storage minio --tusd ~/go/bin/tusd     the same with S3; minio must be on PATH
   python tests/benchmark/run.py --storage minio --calls   what each asks of S3 (a minute)
   python tests/benchmark/run.py --report                 write table and plot again from latest.json
-  python tests/benchmark/run.py --readme                 write the section of the README again from latest.json
+  python tests/benchmark/run.py --page                 write docs/performance.md again from latest.json
 
 Servers of others are installed on the first run into the cache folder (npm,
 pip, cargo; rustus takes minutes to build); a peer that cannot be had is left
@@ -77,10 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     folder = arguments.out or RESULTS
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers are stopped and uploads removed then, too
-    if arguments.report or arguments.readme:
+    if arguments.report or arguments.page:
         results = Results.read(folder / _name(arguments.storage, "json"))
-        if arguments.readme:
-            write_readme(results, ROOT / "README.md", RESULTS)
+        if arguments.page:
+            write_page(results, ROOT / "docs" / "performance.md", RESULTS)
         if arguments.report:
             _write_reports(results, folder)
         return 0
@@ -124,7 +124,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, metavar="DIR", help="uploads go there: a disk, no tmpfs (default: cache)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="results go there (default, for a whole run: results/)")
     parser.add_argument("--report", action="store_true", help="measure nothing; write table and plot again")
-    parser.add_argument("--readme", action="store_true", help="measure nothing; write the README's section again")
+    parser.add_argument("--page", action="store_true", help="measure nothing; write docs/performance.md again")
     arguments = parser.parse_args(argv)
     if arguments.calls and not arguments.storage:
         parser.error("--calls is about an S3 server: say which with --storage")

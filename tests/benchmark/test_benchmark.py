@@ -16,7 +16,7 @@ from benchgoals import GOALS, S3_GOALS, calls_table, check_goal, targets_table
 from benchload import Load, run_load
 from benchpeers import PEERS, Choices
 from benchplot import LOOKS
-from benchreport import Results, write_readme
+from benchreport import Results, write_page
 from benchs3peers import S3_PEERS
 from benchserver import Server
 from benchstorage import Storage
@@ -201,12 +201,12 @@ def test_the_plot_knows_each_peer() -> None:
     assert LOOKS.keys() == PEERS.keys() | S3_PEERS.keys()
 
 
-def test_the_section_of_a_readme_is_replaced(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
+def test_the_section_of_a_page_is_replaced(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
     for _ in range(2):
-        write_readme(_results(tusd_py=160.0, tusd=100.0), readme, tmp_path / "results")
-        text = readme.read_text()
+        write_page(_results(tusd_py=160.0, tusd=100.0), page, tmp_path / "results")
+        text = page.read_text()
         assert text.startswith("before\n<!-- benchmark -->\n")
         assert text.endswith("<!-- /benchmark -->\nafter\n")
         assert "old" not in text

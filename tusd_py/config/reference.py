@@ -1,4 +1,4 @@
-"""The settings in print: for --help, for `tusd-py config`, and as the tables of the README.
+"""The settings in print: for --help, for `tusd-py config`, and as the tables of docs/.
 
 All of it is made from the metadata of `config.Config`, so that no second list of settings can go stale.
 """
@@ -93,7 +93,7 @@ def _toml(setting: Setting, value: object) -> str:
 
 
 def settings_table() -> str:
-    """Every setting as a Markdown table, for the README."""
+    """Every setting as a Markdown table, for docs/."""
     lines = ["| flag | default | what it does |", "|---|---|---|"]
     for group, settings in groupby(SETTINGS.values(), key=lambda each: each.group):
         lines.append(f"| **{group}** | | |")

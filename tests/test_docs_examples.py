@@ -1,8 +1,9 @@
-"""What the README tells people to type works as it stands there, but for the port."""
+"""What the documentation tells people to type works as it stands there, but for the port."""
 
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import shutil
@@ -24,28 +25,34 @@ from node_client import FOLDER as NODE_FOLDER
 from node_client import MissingNode, installed_node_client
 from upload_server import UploadServer
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted(ROOT.glob("docs/*.md"))]
 WAIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Block:
+    page: str
     language: str
     text: str
 
     @property
     def name(self) -> str:
-        return f"{self.language}: {self.text.splitlines()[0]}"
+        return f"{self.page}: {self.language}: {self.text.splitlines()[0]}"
 
 
 def _blocks() -> list[Block]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
-    return [Block(language, text) for language, text in found]
+    return [
+        Block(page.name, language, text)
+        for page in PAGES
+        for language, text in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    ]
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[UploadServer]:
-    with UploadServer(tmp_path / "uploads") as server:
+    with UploadServer(tmp_path / "uploads", "--expose-api") as server:
         yield server
 
 
@@ -68,7 +75,7 @@ def _run(command: list[str], folder: Path) -> str:
 def _for(block: Block, server: UploadServer) -> str:
     """The text with the port of this server; it names the default one."""
     assert "http://127.0.0.1:8080/files/" in block.text
-    return block.text.replace("http://127.0.0.1:8080/files/", server.url)
+    return block.text.replace("http://127.0.0.1:8080/", server.url.removesuffix("files/"))
 
 
 def _run_tuspy(block: Block, server: UploadServer, folder: Path) -> None:
@@ -95,10 +102,21 @@ def _run_curl(block: Block, server: UploadServer, folder: Path) -> None:
     assert printed.endswith("hello")
 
 
+def _run_status(block: Block, server: UploadServer, folder: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("missing: curl")
+    printed = _run(["sh", "-euc", _for(block, server)], folder)
+    state, stream = printed.split("retry: ")
+    assert json.loads(state)["missing"] == {"start": 0, "end": 5}
+    assert "event: upload\n" in stream
+    assert printed.endswith("and so on\n")
+
+
 RUN: dict[str, Callable[[Block, UploadServer, Path], None]] = {
     "from tusclient.client import TusClient": _run_tuspy,
     'from "tus-js-client"': _run_tus_js_client,
     "L=$(curl": _run_curl,
+    "ID=$(curl": _run_status,
 }
 
 NOT_RUN_BY_THOSE = {
@@ -113,7 +131,7 @@ NOT_RUN_BY_THOSE = {
 def test_every_block_is_known() -> None:
     for block in _blocks():
         known = [sign for sign in (*RUN, *NOT_RUN_BY_THOSE) if sign in block.text]
-        assert len(known) == 1, f"{block.name!r} is in the README: run it here, or say why not"
+        assert len(known) == 1, f"{block.name!r} is in the documentation: run it here, or say why not"
     for sign in (*RUN, *NOT_RUN_BY_THOSE):
         assert any(sign in block.text for block in _blocks()), f"no block has {sign!r} any more"
 
