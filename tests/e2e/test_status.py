@@ -187,7 +187,9 @@ def test_two_servers_of_one_directory_tell_each_other(tmp_path: Path, locks: str
             again = source.until(lambda _: True)  # it remembers nothing, so it tells all
             assert again["data"]["state"] == "available"
             requests.delete(made, headers=VERSION, timeout=10)
-            assert source.until(lambda event: event["event"] == "removed")["data"]["reason"] == "terminated"
+            # Over Redis it hears others only after a while, and then looks again: that it is gone is all it finds.
+            reasons = {"terminated"} if locks == "file" else {"terminated", "unknown"}
+            assert source.until(lambda event: event["event"] == "removed")["data"]["reason"] in reasons
 
 
 def test_a_body_in_flight_shows_its_rate_and_the_time_left(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ class Feed:
 
     def __init__(self, relay: Relay | None = None) -> None:
         self._relay = relay
-        self._bodies: dict[Body, _Receiving] = {}
+        self._bodies: dict[Body, tuple[StoredUpload, int]] = {}  # and the offset at which it began
+        self._told: dict[Body, tuple[int, bool]] = {}  # how much of it, and whether that it pauses there
         self._ended: dict[UploadId, Upload] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._watches: set[Watch] = set()
@@ -98,32 +99,33 @@ class Feed:
 
     # What the core tells.
 
-    @contextmanager
-    def receiving(self, stored: StoredUpload, body: Body) -> Iterator[None]:
-        """While `body` brings bytes of an upload."""
-        self._bodies[body] = _Receiving(stored)
-        self._ended.pop(stored.upload.id, None)
+    def body_begins(self, stored: StoredUpload, body: Body) -> None:
+        """Bytes of an upload may come now. Each call is followed by one of `body_ended`."""
+        self._bodies[body] = stored, stored.upload.offset
+        if self._ended:
+            self._ended.pop(stored.upload.id, None)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TELL_EVERY_SECONDS, self._tell_of_bodies)
-        try:
-            yield
-        finally:
-            del self._bodies[body]
+
+    def body_ended(self, stored: StoredUpload, body: Body) -> None:
+        del self._bodies[body]
+        if self.has_audience:
             upload = stored.upload
-            if body.error is None and not upload.is_available:
-                self._ended[upload.id] = upload  # most often the next body follows at once
-            if self.has_audience:
-                self._tell(News(upload.id, upload, upload.offset, is_active=upload.id in self._ended))
+            self._told.pop(body, None)
+            goes_on = body.error is None and not upload.is_available  # most often the next body follows at once
+            if goes_on:
+                self._ended[upload.id] = upload
+            self._tell(News(upload.id, upload, upload.offset, is_active=goes_on))
 
     def changed(self, upload: Upload) -> None:
-        self._ended.pop(upload.id, None)
         if self.has_audience:
+            self._ended.pop(upload.id, None)
             self._tell(News(upload.id, upload, upload.offset))
 
     def removed(self, upload_id: UploadId, reason: str) -> None:
         """`reason` is for programs: `terminated`, `expired`, or `unknown`: it never was."""
-        self._ended.pop(upload_id, None)
         if self.has_audience:
+            self._ended.pop(upload_id, None)
             self._tell(News(upload_id, None, reason=reason))
 
     def stop(self) -> None:
@@ -201,13 +203,16 @@ class Feed:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(TELL_EVERY_SECONDS, self._tell_of_bodies) if has_more else None
         if not self.has_audience:
+            self._told.clear()
             return
         for upload in ended.values():
             self.changed(upload)
-        for body, receiving in self._bodies.items():
-            if receiving.is_news(body.received):
-                upload = receiving.stored.upload
-                received = max(receiving.began_at + body.received, upload.offset)
+        for body, (stored, began_at) in self._bodies.items():
+            told, is_pause_told = self._told.get(body, (-1, False))
+            if body.received != told or not is_pause_told:
+                self._told[body] = body.received, body.received == told
+                upload = stored.upload
+                received = max(began_at + body.received, upload.offset)
                 self._tell(News(upload.id, upload, received, is_active=True))
 
     def _begin(self) -> None:
@@ -242,24 +247,6 @@ class Feed:
         for each, news in self._history:
             if each > int(number):
                 watch.hear(each, news)
-
-
-class _Receiving:
-    """A body on its way."""
-
-    __slots__ = ("_repeats", "_told", "began_at", "stored")
-
-    def __init__(self, stored: StoredUpload) -> None:
-        self.stored = stored
-        self.began_at = stored.upload.offset
-        self._told = -1
-        self._repeats = 0
-
-    def is_news(self, received: int) -> bool:
-        """Whether it is worth telling; that nothing more came is, once."""
-        self._repeats = self._repeats + 1 if received == self._told else 0
-        self._told = received
-        return self._repeats < 2
 
 
 class Watch:

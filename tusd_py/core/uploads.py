@@ -252,18 +252,19 @@ class Uploads:
             return
         began_at = time.monotonic()
         self._observer.body_started()
+        self.feed.body_begins(stored, body)
         body.tell = self._observer.bytes_received
         before = stored.upload
         body.digest = self._digests.begin(before)
         try:
-            with self.feed.receiving(stored, body):
-                await stored.append(body)
+            await stored.append(body)
             if stored.upload.offset == before.offset + body.received:
                 self._digests.keep(stored.upload, body.digest)
             if stored.upload.has_all_bytes:
                 await stored.finish(self._digests.of(stored.upload))
         finally:
             seconds = time.monotonic() - began_at
+            self.feed.body_ended(stored, body)
             self._observer.body_ended(body.client_seconds, seconds - body.client_seconds)
             if isinstance(body.error, Interrupted):
                 self._observer.interrupted(body.error.code)

@@ -207,7 +207,8 @@ _LIST_UPLOADS: Schema = {
         _parameter("created_before", "Only those made earlier.", _MOMENT),
     ],
     "responses": {
-        "200": _json("One page.", _reference("Page")),
+        "200": _json("One page.", _reference("Page"))
+        | {"links": {"upload": {"operationId": "getUpload", "parameters": {"id": "$response.body#/uploads/0/id"}}}},
         "400": _response("BadQuery"),
         "403": _response("Refused"),
         **_FAILURES,
