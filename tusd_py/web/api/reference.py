@@ -18,7 +18,9 @@ body { font: 16px/1.55 system-ui, sans-serif; margin: 0 auto; max-width: 58rem; 
   background: light-dark(#fff, #15181d); color: light-dark(#17202b, #e6ebf1); }
 h1 { font-size: 1.7rem; margin-bottom: .25rem } h2 { font-size: 1.15rem; margin: 2.5rem 0 .25rem }
 h3 { font-size: .95rem; margin: 1.25rem 0 .25rem }
-code, pre { font: .875em/1.5 ui-monospace, monospace } code { overflow-wrap: anywhere }
+code, pre { font: .875em/1.5 ui-monospace, monospace }
+code { overflow-wrap: anywhere }
+td:first-child code { white-space: nowrap }
 pre { background: var(--soft); border: 1px solid var(--line); border-radius: .5rem; overflow-x: auto;
   padding: .75rem 1rem }
 .verb { color: var(--accent); font-weight: 600 } .dim { color: var(--dim) } a { color: var(--accent) }
@@ -107,7 +109,7 @@ def _type(schema: Schema) -> str:
     if text == "array":
         text = f"list of {_type(schema['items'])}"
     bounds = {key: schema[key] for key in ("format", "minimum", "maximum", "maxItems", "default") if key in schema}
-    return text + (f" {json.dumps(bounds)[1:-1]}".replace('"', "") if bounds else "")
+    return text + (f", {json.dumps(bounds)[1:-1]}".replace('"', "") if bounds else "")
 
 
 def _link(answer: Schema) -> str:
