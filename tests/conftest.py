@@ -77,6 +77,8 @@ def _allow_paced_calls(blockbuster: BlockBuster) -> None:
         function.can_block_in("stores/disk/stored.py", {"close"})
         function.can_block_in("stores/disk/store.py", {"prepare", "close"})  # at start and stop
         function.can_block_in("stores/s3/connecting.py", {"connect"})  # at start
+        function.can_block_in("tusd_py/bundled.py", {"bundled"})  # at start
+        function.can_block_in("web/page.py", {"read"})  # at start
         function.can_block_in("lockers/file/folder.py", {"open", "publish", "withdraw", "others", "call", "sweep"})
 
 

@@ -146,7 +146,7 @@ def test_config_prints_every_setting_with_value_and_source(capsys, monkeypatch):
 def test_config_may_be_saved_and_given_back(tmp_path):
     flags = [
         "--host=::1", "--port=0", "--unix-sock=/run/tusd \"x\".sock", "--base-path=/", "--behind-proxy",
-        "--expose-api", "--api-path=/x", "--list-uploads",
+        "--expose-api", "--api-path=/x", "--list-uploads", "--page-path=/page", "--disable-page",
         "--trusted-proxies=10.0.0.0/8,::1", "--tls-certificate=c.pem", "--tls-key=clé\\.pem", "--tls-mode=tls13",
         "--workers=1", "--max-size=1.5GiB", "--disable-download", "--disable-termination", "--disable-concatenation",
             "--digest=sha512",
@@ -208,6 +208,7 @@ def test_the_start_message(capsys):
     announcement(Config(upload_dir="data", durability="process"))("http://127.0.0.1:8080/files/")
     assert capsys.readouterr().out == (
         f"tusd-py {__version__} is ready: http://127.0.0.1:8080/files/\n"
+        "the page for people: http://127.0.0.1:8080/\n"
         f"uploads go to {os.getcwd()}/data (durability: process, locker: file)\n"
         "stop with Ctrl-C; settings: tusd-py config, help: tusd-py --help\n"
     )
@@ -218,6 +219,23 @@ def test_the_start_message_without_startup_logs_is_its_first_line(capsys):
     assert capsys.readouterr().out == f"tusd-py {__version__} is ready: unix:/run/t.sock\n"
 
 
+@pytest.mark.parametrize(
+    ("values", "url", "page"),
+    [
+        ({}, "https://[::1]:8080/files/", "https://[::1]:8080/"),
+        ({"page_path": "/send"}, "http://h:80/files/", "http://h:80/send/"),
+        ({"base_path": "/"}, "http://h:80/", "http://h:80/"),
+        ({"disable_page": True}, "http://h:80/files/", None),
+        ({}, "unix:/run/files/", None),
+    ],
+)
+def test_the_start_message_tells_where_the_page_is(values, url, page, capsys):
+    announcement(Config(**values))(url)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(f" is ready: {url}")
+    assert [line for line in lines if "page" in line] == ([] if page is None else [f"the page for people: {page}"])
+
+
 @pytest.mark.skipif(not IS_SERVER_THERE, reason="this checkout has no tusd_py.app and tusd_py.server.serve")
 def test_the_command_serves_says_so_and_stops(tmp_path):
     argv = [sys.executable, "-m", "tusd_py", "--port=0", "--upload-dir=there", "-base-path=/up"]
@@ -225,9 +243,10 @@ def test_the_command_serves_says_so_and_stops(tmp_path):
     with subprocess.Popen(argv, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            ready, uploads, stop = (server.stdout.readline() for _ in range(3))
+            ready, page, uploads, stop = (server.stdout.readline() for _ in range(4))
             assert ready.startswith(f"tusd-py {__version__} is ready: http://127.0.0.1:")
             assert ready.endswith("/up/\n")
+            assert page == f"the page for people: {ready.split()[-1].removesuffix('up/')}\n"
             assert uploads == f"uploads go to {tmp_path}/there (durability: power, locker: file)\n"
             assert stop.startswith("stop with Ctrl-C; ")
             connection = http.client.HTTPConnection(urlsplit(ready.split()[-1]).netloc, timeout=10)

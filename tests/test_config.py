@@ -393,6 +393,16 @@ def test_config_made_in_python_reads_text_as_a_command_line_does():
         ({"locker": "redis"}, "--locker redis needs --redis-url"),
         ({"s3_part_size": "5MiB", "s3_min_part_size": "6MiB"}, "--s3-part-size 5242880 is less than"),
         ({"s3_endpoint": "localhost:9000"}, "setting s3_endpoint: 'localhost:9000' is wrong (does not begin with http"),
+        ({"page_path": "/files/x"}, "--page-path /files/x/ lies below --base-path /files/, where the uploads are;"),
+        ({"base_path": "/", "page_path": "/x"}, "--page-path /x/ lies below --base-path /, where the uploads are;"),
+        ({"base_path": "/page-assets/x"}, "--base-path /page-assets/x/ lies where --page-path / has its files;"),
+        ({"page_path": "/a", "base_path": "/a/page-assets"}, "--base-path /a/page-assets/ lies where --page-path /a/"),
+        ({"page_path": "/metrics"}, "--page-path /metrics/ and /metrics of the metrics or the probes are one path;"),
+        ({"metrics_path": "/"}, "--page-path / and / of the metrics or the probes are one path;"),
+        ({"page_path": "/healthz"}, "--page-path /healthz/ and /healthz of the"),
+        ({"page_path": "/readyz/"}, "--page-path /readyz/ and /readyz of the"),
+        ({"page_path": "/api"}, "--page-path /api/ and /api/, where programs ask, are in each other's way; choose"),
+        ({"page_path": "/api/page"}, "--page-path /api/page/ and /api/, where programs ask, are in each other's way;"),
         ({"tls_certificate": "c.pem"}, "--tls-certificate 'c.pem' needs --tls-key"),
         ({"tls_key": "k.pem"}, "--tls-key 'k.pem' needs --tls-certificate"),
     ],
@@ -401,6 +411,23 @@ def test_config_made_in_python_checks_itself(values, says):
     with pytest.raises(ConfigError) as caught:
         Config(**values)
     assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"base_path": "/", "page_path": "/"},
+        {"base_path": "/a/b", "page_path": "/a"},
+        {"base_path": "/files", "page_path": "/files"},
+        {"base_path": "/files", "page_path": "/filesystem"},
+        {"page_path": "/apis"},
+        {"page_path": "/metrics", "metrics_port": 9100},
+        {"page_path": "/metrics", "metrics_path": "/m"},
+        {"page_path": "/files/x", "disable_page": True},
+    ],
+)
+def test_paths_that_get_along_are_taken(values):
+    Config(**values)
 
 
 def test_certificate_and_key_may_come_from_different_sources(toml):

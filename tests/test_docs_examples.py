@@ -124,6 +124,7 @@ NOT_RUN_BY_THOSE = {
     "pip install -q -e . && .venv/bin/tusd-py": "installs; tests/e2e/test_wheel.py does it with what is shipped",
     "pip install -q -e '.[test]'": "installs and runs the tests: it is what runs this",
     ".venv/bin/tusd-py check s3://uploads": "needs services; tests/test_cli_check.py and tests/wire run both",
+    "docker build": "needs an engine; tests/container takes the image's steps without one",
     "flowchart TD": "a picture; tests/test_house.py holds its arrows",
 }
 

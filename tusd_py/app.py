@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from tusd_py import __version__, memory, tracing
+from tusd_py.bundled import bundled
 from tusd_py.config import Config, environment
 from tusd_py.core.feed import Feed, Relay
 from tusd_py.core.observer import NOBODY
@@ -34,7 +35,7 @@ from tusd_py.logs import event
 from tusd_py.metrics import Metrics
 from tusd_py.stores.disk import DiskStore
 from tusd_py.stores.disk.files import WORK_FOLDER
-from tusd_py.web import health
+from tusd_py.web import health, page
 from tusd_py.web.access import Access
 from tusd_py.web.api.endpoint import ApiEndpoint
 from tusd_py.web.application import Application, Fork
@@ -74,13 +75,7 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     provider = tracing.start() if config.tracing else None
     uploads = Uploads(store, locker, _rules(config), metrics or NOBODY, Feed(relay))
     proxies = Proxies(config.trusted_networks)
-    endpoint = TusEndpoint(
-        uploads,
-        config.base_path,
-        proxies,
-        Patience(config.stall_timeout, config.network_timeout, config.least_rate),
-        config.max_unwanted_body,
-    )
+    endpoint = _endpoint(config, uploads, proxies)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -105,7 +100,9 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
         api=_api(config, uploads, proxies),
         cors=None if config.disable_cors else _cors(config),
         observer=metrics or NOBODY,
-        others={} if config.metrics_port else operations,
+        proxies=proxies,
+        others=_page(config, uploads) | ({} if config.metrics_port else operations),
+        shared={config.base_path, config.base_path.rstrip("/")},
         outermost=_tracing(config, provider, frozenset(operations)),
         lifespan=lifespan,
         exception_handlers={HTTPException: _answer_error},
@@ -217,6 +214,21 @@ def _operations(
     return apps
 
 
+def _page(config: Config, uploads: Uploads) -> dict[str, ASGIApp]:
+    """What people see in a browser, by path."""
+    if config.disable_page:
+        return {}
+    facts = {
+        "maxSize": config.max_size,
+        "version": __version__,
+        "listing": config.list_uploads,
+        "canTerminate": uploads.offers.termination,
+        "canDownload": uploads.offers.download,
+        "digest": config.digest,
+    }
+    return page.make_apps(bundled("static"), config.page_path, config.base_path, config.api_path, facts)
+
+
 def _can_write(store: DiskStore | S3Store) -> Callable[[], Awaitable[None]]:
     return health.in_thread(store.probe) if isinstance(store, DiskStore) else store.probe
 
@@ -241,6 +253,16 @@ def _relay(config: Config, locker: Locker) -> Relay | None:
     if isinstance(locker, RedisLocker):
         return locker.relay
     return FileRelay(str(_lock_folder(config) / "news"))
+
+
+def _endpoint(config: Config, uploads: Uploads, proxies: Proxies) -> TusEndpoint:
+    return TusEndpoint(
+        uploads,
+        config.base_path,
+        proxies,
+        Patience(config.stall_timeout, config.network_timeout, config.least_rate),
+        config.max_unwanted_body,
+    )
 
 
 def _api(config: Config, uploads: Uploads, proxies: Proxies) -> ApiEndpoint | None:

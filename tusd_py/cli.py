@@ -252,6 +252,8 @@ def announcement(config: Config) -> Callable[[str], None]:
     def announce(url: str) -> None:
         lines = [f"tusd-py {__version__} is ready: {url}"]
         if config.show_startup_logs:
+            if not config.disable_page and url.startswith("http"):
+                lines.append(f"the page for people: {url.removesuffix(config.base_path)}{config.page_path}")
             lines.append(f"uploads go to {_place(config)}, locker: {config.locker})")
             lines.append("stop with Ctrl-C; settings: tusd-py config, help: tusd-py --help")
         _print("\n".join(lines) + "\n")

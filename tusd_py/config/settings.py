@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from tusd_py.config import storage
+from tusd_py.config import paths, storage
 from tusd_py.config.kinds import (
     Choice,
     Duration,
@@ -140,10 +140,19 @@ class Config(storage.Storage):
         differs="tusd: no such setting; it removes nothing by itself.",
     )  # fmt: skip
 
+    page_path: str = setting(
+        "/", UrlPath(), STATUS,
+        "URL path of the page, on which people send files from a browser and watch uploads. It may be base-path itself,"
+        " but not lie below it.",
+        differs="tusd: no such setting; its page at / only says what the server is.",
+    )  # fmt: skip
+    disable_page: bool = setting(
+        False, SWITCH, STATUS, "Serve no such page.",
+    )  # fmt: skip
     expose_api: bool = setting(
         False, SWITCH, STATUS,
-        "Tell programs the state of uploads, as JSON and as live events, at api-path. Whoever has an upload's URL may"
-        " ask; nobody gets a list of all (list-uploads).",
+        "Tell programs the state of uploads, as JSON and as live events, at api-path. With the page it is always on."
+        " Whoever has an upload's URL may ask; nobody gets a list of all (list-uploads).",
         differs="tusd: no such setting.",
     )  # fmt: skip
     api_path: str = setting(
@@ -300,7 +309,7 @@ class Config(storage.Storage):
 
     @property
     def has_api(self) -> bool:
-        return self.expose_api or self.list_uploads
+        return self.expose_api or self.list_uploads or not self.disable_page
 
     def __post_init__(self) -> None:
         for name, each in SETTINGS.items():
@@ -318,6 +327,9 @@ class Config(storage.Storage):
             raise ConfigError("--locker redis needs --redis-url, as in redis://127.0.0.1:6379")
         if self.locker == "memory" and self.workers > 1:
             raise ConfigError(f"--locker memory is for one process; use --locker file for --workers {self.workers}")
+        if not self.disable_page:
+            watched = () if self.metrics_port else ("/healthz", "/readyz", self.metrics_path)
+            paths.check_page(self.page_path, self.base_path, self.api_path, watched)
 
 
 SETTINGS: dict[str, Setting] = settings_of(Config, GROUPS)

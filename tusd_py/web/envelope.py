@@ -11,13 +11,13 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tusd_py.core.observer import NOBODY, Observer
-from tusd_py.errors import TusError
+from tusd_py.core.observer import Observer
+from tusd_py.errors import Refused, TusError
 from tusd_py.logs import answered, choose_request_id, request_id
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.tus import VERSION
 from tusd_py.web.cors import Cors
-from tusd_py.web.requests import Account, has_own_server, headers_of, open_account
+from tusd_py.web.requests import Account, Proxies, has_own_server, headers_of, open_account
 from tusd_py.web.responses import Headers as HeaderLines
 from tusd_py.web.responses import error_response
 
@@ -28,10 +28,12 @@ _ALWAYS: HeaderLines = [
 
 
 class Envelope:
-    """Wraps `app`. `cors` None: no CORS headers and no refusals. `observer` hears of each request."""
+    """Wraps `app`. `cors` None: no CORS headers and no refusals. `observer` hears of each request, `proxies` are asked
+    which origin is our own: its pages need no permission."""
 
-    def __init__(self, app: ASGIApp, cors: Cors | None, observer: Observer = NOBODY) -> None:
+    def __init__(self, app: ASGIApp, cors: Cors | None, observer: Observer, proxies: Proxies) -> None:
         self._observer = observer
+        self._proxies = proxies
         self._app = app
         self._cors = cors
         self._added_for_no_page = _ALWAYS + (cors.headers(None, is_preflight=False) if cors else [])
@@ -54,8 +56,7 @@ class Envelope:
             receive = answer.watch_body(receive, scope, headers)
         code = None
         try:
-            if self._cors is not None:
-                self._cors.check(origin)
+            self._check_origin(scope, headers, origin)
             await self._app(scope, receive, answer.send)
         except Exception as error:
             known = error if isinstance(error, TusError) else TusError("internal server error")
@@ -69,6 +70,15 @@ class Envelope:
             _forget_frames(error)
         finally:
             self._tell(scope, account, answer, code, time.monotonic() - began_at)
+
+    def _check_origin(self, scope: Scope, headers: Headers, origin: str | None) -> None:
+        if self._cors is None:
+            return
+        try:
+            self._cors.check(origin)
+        except Refused:
+            if origin != self._proxies.origin(scope, headers):
+                raise
 
     def _tell(self, scope: Scope, account: Account, answer: _Answer, code: str | None, seconds: float) -> None:
         method, status = scope["method"], answer.status

@@ -284,9 +284,14 @@ class TestDocument:
 
 class TestReach:
     def test_it_is_off_unless_asked_for(self, serve: Serve) -> None:
-        client = serve()
+        client = serve(disable_page=True)
         for path in ("/api/", "/api/uploads", "/api/events", "/api/openapi.json"):
             assert client.get(path).status_code == 404
+
+    def test_it_is_on_for_the_page_but_lists_nothing(self, serve: Serve) -> None:
+        client = serve()
+        assert client.get("/api/openapi.json").status_code == 200
+        assert client.get("/api/uploads").status_code == 403
 
     def test_it_may_be_elsewhere_even_beside_uploads_at_the_root(self, serve: Serve) -> None:
         client = serve(expose_api=True, api_path="/status", base_path="/")
@@ -298,7 +303,7 @@ class TestReach:
     def test_it_does_not_swallow_the_uploads(self) -> None:
         with pytest.raises(ConfigError, match="--base-path '/api/files/' lies in --api-path '/api/'"):
             Config(expose_api=True, base_path="/api/files/")
-        Config(base_path="/api/files/")
+        Config(base_path="/api/files/", disable_page=True)
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"])
     @pytest.mark.parametrize("path", ["", "uploads", "events", "uploads/x", "openapi.json"])
