@@ -42,7 +42,7 @@ class CuttingProxy:
         self._relays: set[asyncio.Task[None]] = set()
         self._stalled: set[asyncio.Task[None]] = set()
         self._is_released = asyncio.Event()
-        self._has_stalled = threading.Event()
+        self._stalls = threading.Semaphore(0)
         self._listener = socket.create_server((HOST, 0), backlog=128)
         self._listener.setblocking(False)
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -71,12 +71,16 @@ class CuttingProxy:
         self._faults.append(Fault(after_bytes, times, how))
 
     def wait_for_stall(self) -> None:
-        """Return when a connection stalls and the server has read all that came through it."""
-        assert self._has_stalled.wait(WAIT_SECONDS), "nothing stalled: too few bytes were sent"
+        """Return when one more connection has stalled and the server has read all that came through it."""
+        assert self._stalls.acquire(timeout=WAIT_SECONDS), "nothing stalled: too few bytes were sent"
 
     def release(self) -> None:
         """What stalled goes on: late bytes reach the server. Returns when those connections are over."""
         asyncio.run_coroutine_threadsafe(self._release(), self._loop).result(WAIT_SECONDS)
+
+    def cut(self) -> None:
+        """Reset all connections there are."""
+        asyncio.run_coroutine_threadsafe(self._cut_relays(), self._loop).result(WAIT_SECONDS)
 
     async def _release(self) -> None:
         self._is_released.set()
@@ -167,7 +171,7 @@ class CuttingProxy:
                 await asyncio.sleep(0.002)
         if fault.how == "stall":
             self._stalled.add(relay)
-            self._has_stalled.set()
+            self._stalls.release()
             await self._is_released.wait()
             return
         if fault.how == "reset":

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -98,6 +99,14 @@ class UploadServer:
         answer = self.head(url)
         assert answer.status_code in {200, 204}, answer
         return int(answer.headers["Upload-Offset"])
+
+    def metadata(self, url: str) -> dict[str, str]:
+        pairs = (pair.partition(" ") for pair in self.head(url).headers["Upload-Metadata"].split(","))
+        return {key: b64decode(value).decode() for key, _, value in pairs}
+
+    def is_gone(self, url: str) -> bool:
+        """Nobody is answered anything of it, and nothing of it lies on the disk."""
+        return self.head(url).status_code in {404, 410} and not list(self.directory.glob(f"{self.path(url).name}*"))
 
     def path(self, url: str) -> Path:
         return self.directory / url.rsplit("/", 1)[1]

@@ -1,14 +1,16 @@
 // One upload by tus-js-client. The scenario is a JSON object in argv, reports are JSON lines on stdout, and lines on
 // stdin are commands: `abort` leaves the upload as it is, `terminate` has the server remove it.
 //
-// Scenario: endpoint, file, options (of tus-js-client), asStream (read the file as a stream of unknown length),
-// urlStorage (a file that remembers upload URLs), resume (go on with what is remembered), abortAfterBytes.
+// Scenario: packages (a package.json; that tus-js-client is meant which belongs to it), endpoint, file, options (of
+// tus-js-client), asStream (read the file as a stream of unknown length), urlStorage (a file that remembers upload
+// URLs), resume (go on with what is remembered), abortAfterBytes.
 import { createReadStream } from 'node:fs'
+import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { PassThrough } from 'node:stream'
-import { FileUrlStorage, Upload } from 'tus-js-client'
 
 const scenario = JSON.parse(process.argv[2])
+const { FileUrlStorage, Upload } = createRequire(scenario.packages)('tus-js-client')
 const report = (event, fields = {}) => process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`)
 const numberOrNull = (text) => (text === undefined ? null : Number(text))
 const source = createReadStream(scenario.file)

@@ -1,10 +1,13 @@
-// Files by Uppy and its Tus plugin, which use tus-js-client. The scenario is a JSON object in argv: endpoint, files
-// (name, type, path), options (of the plugin). Reports are JSON lines on stdout.
+// Files by Uppy and its Tus plugin, which use tus-js-client. The scenario is a JSON object in argv: packages (a
+// package.json; that Uppy is meant which belongs to it), endpoint, files (name, type, path), options (of the plugin).
+// Reports are JSON lines on stdout.
 import { readFileSync } from 'node:fs'
-import Uppy from '@uppy/core'
-import Tus from '@uppy/tus'
+import { createRequire } from 'node:module'
 
 const scenario = JSON.parse(process.argv[2])
+const installed = createRequire(scenario.packages)
+const { default: Uppy } = await import(installed.resolve('@uppy/core'))
+const { default: Tus } = await import(installed.resolve('@uppy/tus'))
 const report = (event, fields = {}) => process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`)
 
 const uppy = new Uppy({ meta: { team: 'Straße 7' } }).use(Tus, { endpoint: scenario.endpoint, ...scenario.options })

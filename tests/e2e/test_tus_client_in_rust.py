@@ -1,0 +1,80 @@
+"""The Rust crate tus_client against the real server: over cuts, each time in a new process, for it retries nothing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from client_run import ClientRun
+from cutting_proxy import CuttingProxy, How
+from upload_server import UploadServer
+
+FOLDER = Path(__file__).parent / "rust"
+BUILD_SECONDS = 180
+MIB = 1 << 20
+BREAK_BYTES = 3_300_000
+NAME = "Übung 日本語.bin"
+
+Start = Callable[..., ClientRun]
+
+
+@pytest.fixture(scope="module")
+def start() -> Start:
+    """Starts a client: what to do, and what with."""
+    if shutil.which("cargo") is None:
+        pytest.skip("missing: cargo")
+    fetched = run("cargo", "fetch", "-q", "--locked")
+    if fetched.returncode:
+        pytest.skip(f"missing: tus_client: {fetched.stderr[-1000:]}")
+    built = run("cargo", "build", "-q", "--locked", "--offline", "--target-dir", "build")
+    assert built.returncode == 0, built.stderr
+    return partial(start_client, str(FOLDER / "build" / "debug" / "upload"))
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
+
+
+def start_client(program: str, *arguments: object) -> ClientRun:
+    return ClientRun([program, *map(str, arguments)])
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_F10_cut_upload_goes_on(
+    start: Start, server: UploadServer, proxy: CuttingProxy, source: Path, content: bytes, how: How
+) -> None:
+    proxy.break_after(BREAK_BYTES, how=how)
+    with start("create", proxy.through(server.url), source) as creation:
+        url = creation.finish()
+    with start("resume", url, source, 4 * MIB) as cut:
+        cut.wait_for("error")
+    assert cut.answers == [("HEAD", 200), ("HEAD", 200)]
+    with start("resume", url, source, 4 * MIB) as run:
+        run.finish()
+    assert proxy.broken == 1
+    assert run.of("found")[0]["offset"] > BREAK_BYTES - 10_000
+    assert run.answers == [("HEAD", 200), ("HEAD", 200), ("PATCH", 204), ("PATCH", 204)]
+    assert server.metadata(url) == {"filename": NAME}
+    server.check_content(url, content)
+
+
+def test_termination(start: Start, server: UploadServer, source: Path) -> None:
+    with start("create", server.url, source) as creation:
+        url = creation.finish()
+    with start("delete", url) as run:
+        run.finish()
+    assert run.answers == [("DELETE", 204)]
+    assert server.is_gone(url)
+
+
+def test_too_large_file_is_refused(start: Start, source: Path, tmp_path: Path) -> None:
+    with UploadServer(tmp_path / "small", "--max-size", "1MiB") as small:
+        with start("create", small.url, source) as run:
+            refused = run.wait_for("error")
+        assert run.answers == [("POST", 413)]
+        assert "larger" in refused["message"]
+        assert not list(small.directory.glob("*.info"))
