@@ -85,7 +85,7 @@ def test_example_of_uppy(open_example: OpenExample, server: UploadServer) -> Non
 def test_example_of_tus_js_client_goes_on_once_online(
     open_example: OpenExample, server: UploadServer, proxy: CuttingProxy
 ) -> None:
-    proxy.break_after(20_000, how="stall")
+    proxy.break_after(4_000, how="stall")
     with open_example(example("tus-js-client", proxy.through(server.url))) as page:
         page.set_input_files("input", ROOT / "README.md")
         proxy.wait_for_stall()
