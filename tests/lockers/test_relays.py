@@ -150,6 +150,17 @@ async def test_who_leaves_hears_nothing_more_and_costs_nothing(
 # Over a folder.
 
 
+async def test_who_hears_of_a_new_one_while_it_is_calling_it_hears_it_once(tmp_path: Path) -> None:
+    async with of_folder(tmp_path) as one, of_folder(tmp_path) as two:
+        ear = Ear(one)
+        one._call_others()  # as when `new` comes
+        await until(lambda: two.has_listeners)
+        two.send(ID, b"once")
+        two.send(ID, b"end")
+        await ear.until(lambda ear: b"end" in ear.lines)
+        assert ear.lines == [b"once", b"end"]
+
+
 async def test_a_peer_that_ends_was_perhaps_about_to_say_something(tmp_path: Path) -> None:
     async with of_folder(tmp_path) as one:
         ear = Ear(one)

@@ -53,7 +53,7 @@ class FileRelay:
             self._fail(error)
             return
         for name in self._others():
-            self._run(self._call(name, "new"))
+            self._run(self._call(_Line(self, self._calls, None), name, "new"))
 
     async def aclose(self) -> None:
         self.leave()
@@ -89,15 +89,15 @@ class FileRelay:
         if self._again is not None:
             self._again.cancel()
             self._again = None
-        for line in self._called.values():
-            line.abort()
         self._called.clear()
+        for line in list(self._calls):
+            line.abort()
 
     # What the lines bring.
 
     def understood(self, line: _Line, text: str) -> None:
         if line.name is not None:  # one that we called
-            if self._heard is not None:
+            if self._heard is not None and self._called.get(line.name) is line:
                 self._heard(text.encode())
         elif text == "listen":
             self._audience.add(line)
@@ -107,9 +107,8 @@ class FileRelay:
     def lost(self, line: _Line) -> None:
         self._audience.discard(line)
         if line.name is not None and self._called.get(line.name) is line:
-            del self._called[line.name]
             self._missed()
-            self._call_again()
+        self._lose(line)
 
     # Steps.
 
@@ -117,32 +116,34 @@ class FileRelay:
         self._again = None
         for name in self._others():
             if name not in self._called:
-                self._run(self._call(name, "listen"))
+                self._called[name] = line = _Line(self, self._calls, name)
+                self._run(self._call(line, name, "listen"))
 
     def _call_again(self) -> None:
         if self._again is None and self._heard is not None:
             self._again = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._call_others)
 
-    async def _call(self, name: str, word: str) -> None:
+    async def _call(self, line: _Line, name: str, word: str) -> None:
         connection = self._folder.call(name)
         if connection is None:
-            if word == "listen":
-                self._call_again()
+            self._lose(line)
             return
-        line = _Line(self, self._calls, name if word == "listen" else None)
-        if line.name is not None:
-            self._called[line.name] = line
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: line, sock=connection)
         except BaseException as error:
             connection.close()
-            self.lost(line)
+            self._lose(line)
             if not isinstance(error, OSError):
                 raise
             return
         line.say(word)
-        if line.name is None:
+        if line.name is None or self._called.get(line.name) is not line:  # it was only told, or is not needed any more
             line.close()
+
+    def _lose(self, line: _Line) -> None:
+        if line.name is not None and self._called.get(line.name) is line:
+            del self._called[line.name]
+            self._call_again()
 
     async def _be_listed(self) -> None:
         """Have a socket that the others find, also where somebody cleans up old files."""
