@@ -150,7 +150,7 @@ def assert_one_line(result: tuple[int, str, str], says: str) -> None:
     [
         ([], "which bucket? tusd-py check s3://bucket/prefix, or set --s3-bucket"),
         (["uploads"], "'uploads' is no bucket; write s3://bucket"),
-        (["http://uploads"], "'http://uploads' is no bucket"),
+        (["ftp://uploads"], "'ftp://uploads' is no bucket"),
         (["s3://"], "'s3://' is no bucket"),
         (["s3://a-bucket", "s3://another"], "one bucket at a time"),
         (["s3://Uploads"], "no bucket can have the name 'Uploads'; allowed: 3 to 63 a-z"),

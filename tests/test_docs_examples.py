@@ -103,6 +103,21 @@ def _run_curl(block: Block, server: UploadServer, folder: Path) -> None:
     assert printed.endswith("hello")
 
 
+def _run_own(block: Block, server: UploadServer, folder: Path) -> str:
+    """What it prints, in a virtual environment that has been made."""
+    words = [line for line in _for(block, server).splitlines() if "pip install" not in line]
+    return _run(["sh", "-euc", "\n".join(words).replace(".venv/bin/", f"{Path(sys.executable).parent}/")], folder)
+
+
+def _run_upload(block: Block, server: UploadServer, folder: Path) -> None:
+    server.check_content(_run_own(block, server, folder).strip(), README.read_bytes())
+
+
+def _run_check(block: Block, server: UploadServer, folder: Path) -> None:
+    assert "https://app.example.com" in block.text
+    assert " NO " not in _run_own(block, server, folder)
+
+
 def _run_status(block: Block, server: UploadServer, folder: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("missing: curl")
@@ -118,6 +133,8 @@ RUN: dict[str, Callable[[Block, UploadServer, Path], None]] = {
     'from "tus-js-client"': _run_tus_js_client,
     "L=$(curl": _run_curl,
     "ID=$(curl": _run_status,
+    ".venv/bin/tusd-py upload": _run_upload,
+    ".venv/bin/tusd-py check http://": _run_check,
 }
 
 NOT_RUN_BY_THOSE = {

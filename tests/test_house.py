@@ -27,9 +27,10 @@ ARROWS = {
     "server": {"errors", "extensions", "core", "logs"},
     "web": {"errors", "extensions", "core", "protocol", "logs"},
     "config": {"errors"},
+    "client": {"errors", "config"},
     "app": {"errors", "config", "core", "stores", "lockers", "web", "logs", "metrics", "memory", "tracing", "bundled"},
     "checking": {"errors", "config", "stores", "app"},
-    "cli": {"errors", "config", "logs", "app", "server", "checking"},
+    "cli": {"errors", "config", "logs", "app", "server", "checking", "client"},
     "__main__": {"cli"},
 }
 

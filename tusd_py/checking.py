@@ -1,4 +1,4 @@
-"""The command `tusd-py check`: tries out a bucket and says what it can do, what follows, and what to change.
+"""The command `tusd-py check` for buckets: tries one out and says what it can do, what follows, and what to change.
 
 It puts the probes of the S3 store together, as `app` puts together the server, and prints what they found. What is
 tried, and what a failure means, stands in `stores.s3`.
@@ -31,37 +31,55 @@ NAME = "check"
 SUMMARY = f"""\
 Commands:
   tusd-py {NAME} s3://bucket/prefix
-      Try out a bucket: what the storage can do, what follows, and what to change. More: tusd-py {NAME} --help"""
+      Try out a bucket: what the storage can do, what follows, and what to change. More: tusd-py {NAME} --help
+  tusd-py {NAME} https://host/files/
+      Try out a tus server and the proxies before it, as its clients see them: what stands in the way of uploads.
+  tusd-py upload FILE... https://host/files/
+      Send files, with progress, and go on after cuts. More: tusd-py upload --help"""
 
 HELP = f"""\
 usage: tusd-py {NAME} [s3://bucket[/prefix]] [flags]
+       tusd-py {NAME} http[s]://host/files/ [--origin URL] [--header 'Name: value'] [--body-size SIZE] [--pause TIME]
 
-Tries out a bucket of S3, or of what speaks like it, before you trust it with uploads: what the storage can do, what
-follows from it, and what to change. Without an address it takes the bucket of the settings.
+Tries out what uploads depend on before you trust it with them, and says what follows and what to change: a bucket of
+S3, or of what speaks like it; or a tus server, this one or another, and the proxies before it. Without an address it
+takes the bucket of the settings.
 
 Examples:
   tusd-py {NAME} s3://uploads                                            at Amazon
   tusd-py {NAME} s3://uploads/incoming/ --s3-endpoint http://minio:9000  elsewhere
   tusd-py {NAME} --config tusd.toml                                      the bucket that the server will use
+  tusd-py {NAME} https://up.example.com/files/                           the URL that creates uploads
+  tusd-py {NAME} https://up.example.com/files/ --origin https://app.example.com --header 'Authorization: Bearer x'
   tusd-py {NAME} s3://uploads --log-format json                          one JSON object, for programs
 
-It works below <prefix>.tusd-py/check-<random>/, touches nothing else, and removes everything again, also after Ctrl-C.
-It sends a little more than 5 MiB in about 100 calls. The prefix is what keys begin with, as in --s3-object-prefix: end
-it with a / to mean a folder. Credentials are found as by boto3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile,
-or the role of the machine. --expire-after, --locker and --disable-concatenation count: give those of the server.
+A bucket. It works below <prefix>.tusd-py/check-<random>/, touches nothing else, and removes everything again, also
+after Ctrl-C. It sends a little more than 5 MiB in about 100 calls. The prefix is what keys begin with, as in
+--s3-object-prefix: end it with a / to mean a folder. Credentials are found as by boto3: AWS_ACCESS_KEY_ID and
+AWS_SECRET_ACCESS_KEY, a profile, or the role of the machine. --expire-after, --locker and --disable-concatenation
+count: give those of the server. All its flags: tusd-py --help
+
+A server. It uploads as clients do, and cuts connections, pauses and lies about checksums: whether a proxy collects
+bodies, limits or cuts them, drops headers, caches, redirects, or makes Location wrong. It sends about 25 MiB in
+70 requests, takes 10 s and more, and removes its uploads again, also after Ctrl-C; where the server does not let
+it, it says what stays.
+  --origin URL       also try what browsers need (CORS) for pages of this origin
+  --header TEXT      send this header, as in 'Authorization: Bearer x'; may be given several times
+  --body-size SIZE   largest body in one piece that is tried (default: 16MiB; 2MiB is tried in any case)
+  --pause TIME       how long a body pauses (default: 5s); give 70s to find limits of a minute
+SSL_CERT_FILE names the certificates to trust, where those of the system are not right.
 
 What it says of a trait:
-  yes      the storage does it
-  NO       it does not; below the table stands what follows
+  yes      it is so
+  NO       it is not; below the table stands what follows
   denied   the credentials may not do it; the permission (of IAM) that is lacking is named
   unclear  it failed, or did not answer: try again
 
 Exit codes:
   0  all that is required works
   1  something that is required does not
-  2  wrong settings, credentials, permissions, bucket, region or clock, or no storage there: one line says what to do
-
-All flags: tusd-py --help
+  2  wrong settings, credentials, permissions, bucket, region, clock or certificate, or no storage or server there: one
+     line says what to do
 """
 
 _WIDTH = 100
@@ -120,8 +138,12 @@ def _aimed(words: Sequence[str], config: Config) -> Config:
     if words:
         scheme, _, rest = words[0].partition("://")
         bucket, _, prefix = rest.partition("/")
+        if scheme in ("http", "https"):
+            raise ConfigError(f"to check a server, {NAME} comes first, with its own flags: tusd-py {NAME} {words[0]}")
         if scheme != "s3" or not bucket:
-            raise ConfigError(f"{words[0]!r} is no bucket; write s3://bucket or s3://bucket/prefix")
+            raise ConfigError(
+                f"{words[0]!r} is no bucket; write s3://bucket or s3://bucket/prefix, or the URL of a server"
+            )
         config = replace(config, s3_bucket=bucket, s3_object_prefix=prefix)
     if not config.s3_bucket:
         raise ConfigError(f"which bucket? tusd-py {NAME} s3://bucket/prefix, or set --s3-bucket")

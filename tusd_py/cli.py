@@ -1,4 +1,4 @@
-"""The command `tusd-py`: serves, checks a bucket, or prints settings, help or version.
+"""The command `tusd-py`: serves, checks a bucket or a server, uploads, or prints settings, help or version.
 
 It turns settings into an app and a server, or into workers and their supervisor, and says when it is ready. What the
 settings are is left to `config`, what is printed about them to `reference`, and how HTTP is spoken to `app` and
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tusd_py import __version__, checking, logs
+from tusd_py import __version__, checking, client, logs
 from tusd_py.config import SETTINGS, Config, environment, from_texts, load, to_texts
 from tusd_py.config.reference import config_file, help_text
 from tusd_py.config.sources import read_arguments
@@ -54,6 +54,8 @@ def _own_command() -> list[str]:
 
 
 def _run(argv: Sequence[str], command: Sequence[str] | None) -> int:
+    if client.is_check_of_server(argv) or client.is_upload(argv):
+        return _be_client(argv)
     arguments = read_arguments(argv, SETTINGS)
     is_check_wanted = arguments.words[:1] == [checking.NAME]
     if arguments.is_help_wanted:
@@ -73,19 +75,30 @@ def _run(argv: Sequence[str], command: Sequence[str] | None) -> int:
     return _supervise(config, argv, command or [sys.executable, "-m", "tusd_py"])
 
 
+def _be_client(argv: Sequence[str]) -> int:
+    """These speak with servers that may be anybody's: settings do not count, and they have words of their own."""
+    from tusd_py.client import check, upload  # noqa: PLC0415
+
+    if client.is_upload(argv):
+        return upload.run(argv[1:], environment.state_folder(), _print)
+    return check.run(argv[1:], checking.HELP, _print)
+
+
 def _is_config_wanted(words: Sequence[str]) -> bool:
     for word in words:
         if word in {"true", "false"}:
             raise ConfigError(
                 f"unexpected word {word!r}; after a flag with true|false it needs a =, as in --verbose={word}"
             )
+        if word == client.UPLOAD:
+            raise ConfigError(f"the word {word} comes first: tusd-py {word} FILE... URL")
         if word != "config":
-            known = {"check": "check", "config": "config", "help": "--help", "version": "--version"}
+            known = {"check": "check", "config": "config", "upload": "upload", "help": "--help", "version": "--version"}
             nearest = difflib.get_close_matches(word, known, n=1)
             hint = (
                 f"did you mean {known[nearest[0]]}?"
                 if nearest
-                else "the commands are check and config; see tusd-py --help"
+                else "the commands are check, config and upload; see tusd-py --help"
             )
             raise ConfigError(f"unknown command {word!r}; {hint}")
     return bool(words)

@@ -18,3 +18,9 @@ def inherited() -> dict[str, str]:
 def notify_address() -> str:
     """Where systemd listens for news of a service of type notify; empty without one."""
     return os.environ.get(_NOTIFY, "")
+
+
+def state_folder() -> str:
+    """Where a user's programs keep what should outlive them, as the XDG Base Directory Specification has it."""
+    named = os.environ.get("XDG_STATE_HOME", "")
+    return named if os.path.isabs(named) else os.path.expanduser("~/.local/state")

@@ -1,0 +1,24 @@
+"""What tusd-py does as a client of tus servers, its own or others: `tusd-py check URL` and `tusd-py upload`.
+
+Here stands only which words mean that, since servers and their workers load nothing else of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+CHECK = "check"
+UPLOAD = "upload"
+
+
+def is_check_of_server(argv: Sequence[str]) -> bool:
+    """Whether it is a URL that these words ask to check, and not a bucket, whose storage has a URL, too."""
+    if list(argv[:1]) != [CHECK] or any(
+        word.startswith("s3://") or word.lstrip("-").startswith("s3-") for word in argv
+    ):
+        return False
+    return any(word.lower().startswith(("http://", "https://")) for word in argv)
+
+
+def is_upload(argv: Sequence[str]) -> bool:
+    return list(argv[:1]) == [UPLOAD]

@@ -1,0 +1,195 @@
+"""One attempt to send a file: tuspy's uploader, on connections that give up, with progress inside of chunks.
+
+tuspy itself waits for ever on a network that died, takes any answer to HEAD for an offset or a reason to end, and holds
+a whole chunk in memory. What to do about trouble is left to `sending`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from tusclient.client import TusClient
+from tusclient.uploader import Uploader
+
+SEND_SECONDS = 20.0  # to connect, and for each piece of a body
+ANSWER_SECONDS = 60.0
+BLOCK_BYTES = 256 << 10
+PASSING = {408, 409, 423, 425, 429, 460, 500, 502, 503, 504, 507}
+GONE = {404, 410}
+
+
+class Trouble(Exception):
+    """Why an attempt ended. `is_passing`: trying again later may help; `is_gone`: the server has no such upload."""
+
+    def __init__(self, text: str, *, is_passing: bool = False, is_gone: bool = False, has_answer: bool = True) -> None:
+        super().__init__(text)
+        self.is_passing = is_passing
+        self.is_gone = is_gone
+        self.has_answer = has_answer
+
+
+class Transfer(Uploader):  # type: ignore[misc]
+    """With a `url` it asks for the offset at once. `on_url` hears of the upload's URL before the first byte is sent,
+    `on_bytes` of the offset as it moves."""
+
+    offset: int
+
+    def __init__(
+        self,
+        session: requests.Session,
+        client: TusClient,
+        file: BufferedReader,
+        *,
+        on_url: Callable[[str], None],
+        on_bytes: Callable[[int], None],
+        **options: object,
+    ) -> None:
+        self._session = session
+        self._on_url = on_url
+        self._on_bytes = on_bytes
+        super().__init__(file_stream=file, client=client, **options)
+
+    def set_url(self, url: str) -> None:
+        super().set_url(url)
+        self._on_url(url)
+
+    def create_url(self) -> str:
+        answer = self._ask("POST", self.client.url, self.get_url_creation_headers())
+        if answer.status_code != 201 or "Location" not in answer.headers:
+            raise refused("an upload cannot be created", answer)
+        url = str(urljoin(self.client.url, answer.headers["Location"]))
+        if self.client.url.startswith("https://") and not url.startswith("https://"):
+            # Neither bytes nor a login go there in the clear.
+            raise Trouble(f"the server gives an address without TLS, {url}: tusd-py check {self.client.url} says why")
+        return url
+
+    def get_offset(self) -> int:
+        answer = self._ask("HEAD", self.url, self.get_headers())
+        offset = answer.headers.get("Upload-Offset", "")
+        if not answer.ok or not offset.isdigit():
+            raise refused("the upload cannot be gone on with", answer)
+        self._on_bytes(int(offset))
+        return int(offset)
+
+    def upload_chunk(self) -> None:
+        headers = {
+            **self.get_headers(),
+            "Upload-Offset": str(self.offset),
+            "Content-Type": "application/offset+octet-stream",
+        }
+        piece = Piece(self.file_stream, self.offset, self.get_request_length(), self._on_bytes)
+        if self.upload_checksum:
+            headers["Upload-Checksum"] = f"{self.checksum_algorithm_name} {piece.checksum(self.checksum_algorithm)}"
+        answer = self._ask("PATCH", self.url, headers, piece)
+        offset = answer.headers.get("Upload-Offset", "")
+        if answer.status_code != 204 or not offset.isdigit() or int(offset) <= self.offset:
+            raise refused("bytes are not taken", answer)
+        self.offset = int(offset)
+        self._on_bytes(self.offset)
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: Piece | None = None) -> requests.Response:
+        return ask(self._session, method, url, headers, body)
+
+
+class Piece:
+    """A stretch of a file as a body, read while it is sent."""
+
+    def __init__(self, file: BufferedReader, offset: int, length: int, on_bytes: Callable[[int], None]) -> None:
+        self._file = file
+        self._offset = offset
+        self._length = length
+        self._done = 0
+        self._on_bytes = on_bytes
+        file.seek(offset)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        while data := self.read(BLOCK_BYTES):
+            yield data
+
+    def read(self, count: int) -> bytes:
+        data = self._file.read(min(count, self._length - self._done))
+        if not data and self._done < self._length:
+            raise Trouble("the file became shorter while it was sent")
+        self._done += len(data)
+        self._on_bytes(self._offset + self._done)
+        return data
+
+    def checksum(self, algorithm: Callable[[], Any]) -> str:
+        """In base64; the bytes come from the system's memory when they are read again."""
+        digest = algorithm()
+        left = self._length
+        while left and (data := self._file.read(min(left, BLOCK_BYTES))):
+            digest.update(data)
+            left -= len(data)
+        self._file.seek(self._offset)
+        return b64encode(digest.digest()).decode()
+
+
+def ask(
+    session: requests.Session, method: str, url: str, headers: Mapping[str, str], body: Piece | None = None
+) -> requests.Response:
+    """Raises Trouble if there is no answer, or one that only leads elsewhere: redirects lose bodies."""
+    try:
+        answer = session.request(
+            method,
+            url,
+            headers=dict(headers),
+            data=body,
+            timeout=(SEND_SECONDS, ANSWER_SECONDS),
+            allow_redirects=False,
+        )
+    except requests.exceptions.RequestException as error:
+        if isinstance(error, ValueError):  # an address or a header that cannot be sent
+            raise Trouble(str(error)) from error
+        cause, place = _innermost(error), urlsplit(url).netloc
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise Trouble(f"the certificate of {place} is not trusted ({cause.verify_message})") from error
+        raise Trouble(f"no answer from {place} ({_told(cause)})", is_passing=True, has_answer=False) from error
+    if answer.is_redirect:
+        raise Trouble(f"the server redirects: give {urljoin(url, answer.headers['Location'])} as the address")
+    return answer
+
+
+def refused(what: str, answer: requests.Response) -> Trouble:
+    status = answer.status_code
+    line = next(iter(answer.text.strip().splitlines()), "")
+    said = f" ({line[:120]})" if line and not line.startswith("<") else ""
+    hint = {
+        401: "; if a login is wanted, give it: --header 'Authorization: Bearer ...'",
+        403: "; if a login is wanted, give it: --header 'Authorization: Bearer ...'",
+        404: "; see whether the address is that which creates uploads, as in https://host/files/",
+        405: "; see whether the address is that which creates uploads, as in https://host/files/",
+        413: "; it is larger than is allowed there",
+    }.get(status, "")
+    if status == 413 and answer.request.method == "PATCH":
+        hint = "; a proxy limits bodies: try --chunk-size 1MB"
+    text = f"{what}: {answer.request.method} answered {status}{said}{hint}"
+    return Trouble(text, is_passing=status in PASSING, is_gone=status in GONE and answer.request.method != "POST")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What it was, without the shells that libraries put around it."""
+    while True:
+        inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, TimeoutError) or "timed out" in str(error):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS ends: {error.reason or error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
