@@ -1,0 +1,80 @@
+// The uploads this browser remembers, each under a key of its own in localStorage: tabs do not overwrite each other.
+
+export interface UploadRecord {
+  key: string;
+  url: string | null; // null before the server knows of it
+  name: string;
+  path: string; // within the chosen folder, "" without one
+  type: string;
+  size: number;
+  lastModified: number;
+  chunkBytes: number;
+  saved: number;
+  isPaused: boolean;
+  isFinished: boolean;
+  addedAt: number;
+  endedAt: number | null;
+  digest: string; // "sha256:…", "" before it is known
+  verdict: "" | "same" | "different";
+}
+
+const MOST_FINISHED = 500;
+
+export class Registry {
+  readonly #prefix: string;
+
+  constructor(
+    private readonly storage: Storage,
+    endpoint: string,
+  ) {
+    this.#prefix = `tusd-py:${endpoint}:upload:`;
+  }
+
+  /** Newest first. What cannot be read was written by somebody else, and is left alone. */
+  load(): UploadRecord[] {
+    const records: UploadRecord[] = [];
+    for (let index = 0; index < this.storage.length; index++) {
+      const name = this.storage.key(index);
+      const record = name?.startsWith(this.#prefix) ? this.parse(this.storage.getItem(name)) : null;
+      if (record) records.push(record);
+    }
+    return records.sort((a, b) => b.addedAt - a.addedAt);
+  }
+
+  parse(text: string | null): UploadRecord | null {
+    try {
+      const record = JSON.parse(text ?? "null") as UploadRecord | null;
+      return record && typeof record.key === "string" && typeof record.size === "number" ? record : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** Whether it could be kept. A full storage drops the oldest finished ones first. */
+  save(record: UploadRecord): boolean {
+    const text = JSON.stringify(record);
+    for (let attempt = 0; attempt < 2; attempt++) {
+      try {
+        this.storage.setItem(this.#prefix + record.key, text);
+        return true;
+      } catch {
+        this.prune(MOST_FINISHED / 5);
+      }
+    }
+    return false;
+  }
+
+  forget(key: string): void {
+    this.storage.removeItem(this.#prefix + key);
+  }
+
+  prune(most = MOST_FINISHED): void {
+    const finished = this.load().filter((record) => record.isFinished);
+    for (const record of finished.slice(most)) this.forget(record.key);
+  }
+
+  /** The key of an upload that a `storage` event is about. */
+  keyOf(name: string | null): string | null {
+    return name?.startsWith(this.#prefix) ? name.slice(this.#prefix.length) : null;
+  }
+}

@@ -1,0 +1,301 @@
+// All uploads of this browser: adds, queues, pauses, remembers and forgets them, and runs as many at a time as wanted.
+
+import { batch, computed, effect, signal, untracked } from "@preact/signals";
+import type { Connection } from "./connection";
+import type { Digests } from "./digests";
+import { TransferError, judge } from "./failure";
+import { formatBytes } from "./format";
+import type { Incoming } from "./intake";
+import { Item, newRecord } from "./item";
+import { explainMismatch, isSame } from "./matching";
+import { type PageConfig } from "./page";
+import type { Registry, UploadRecord } from "./registry";
+import { inspect, remove } from "./server";
+import type { Settings } from "./settings";
+import { t } from "./strings";
+import { transfer } from "./transfer";
+import { type Vault, readPermission } from "./vault";
+
+export class Uploads {
+  readonly items = signal<readonly Item[]>([]); // newest first
+  readonly notice = signal(""); // what was refused, until it is dismissed
+  readonly news = signal(""); // for screen readers
+  readonly active = computed(() => this.items.value.filter((item) => !item.isOver.value));
+  readonly finished = computed(() =>
+    this.items.value.filter((item) => item.isOver.value).sort((a, b) => (b.endedAt ?? 0) - (a.endedAt ?? 0)),
+  );
+  readonly #running = new Map<string, AbortController>();
+
+  constructor(
+    private readonly page: PageConfig,
+    private readonly settings: Settings,
+    private readonly registry: Registry,
+    private readonly vault: Vault,
+    private readonly digests: Digests,
+    private readonly connection: Connection,
+  ) {}
+
+  start(): void {
+    this.registry.prune();
+    this.items.value = this.registry.load().map((record) => this.#recall(record));
+    effect(() => this.#pump());
+    void this.#recover().then(() => this.#resumeGranted());
+  }
+
+  /** Files that belong to a stopped upload go on with it; others are new. */
+  add(incoming: readonly Incoming[]): void {
+    const tooLarge = incoming.filter(({ file }) => this.page.maxSize > 0 && file.size > this.page.maxSize);
+    const fresh: Item[] = [];
+    let notice = this.#describeTooLarge(tooLarge);
+    const now = Date.now();
+    for (const each of incoming.filter((one) => !tooLarge.includes(one))) {
+      const known = this.active.value.find((item) => item.path === each.path && isSame(item, each.file));
+      if (known && known.file.value && known.phase.value !== "failed") notice = t.refusedFile.already(known.title);
+      else if (known) this.#attach(known, each.file, each.handle);
+      else fresh.push(this.#create(each, now));
+    }
+    this.notice.value = notice;
+    if (fresh.length === 0) return;
+    this.news.value = t.news.added(fresh.length);
+    this.items.value = [...fresh, ...this.items.value];
+  }
+
+  /** The file of one stopped upload, chosen again. */
+  give(item: Item, { file, handle }: Incoming): void {
+    const wrong = explainMismatch(item, file);
+    if (wrong) {
+      item.words.value = wrong;
+      this.news.value = wrong;
+    } else {
+      this.#attach(item, file, handle);
+    }
+  }
+
+  pause(item: Item): void {
+    if (!item.isUnderWay.value && !this.isRunning(item)) return;
+    this.#stop(item);
+    item.halt("paused");
+    this.remember(item);
+    this.news.value = t.news.paused(item.title);
+    void this.look(item); // the server may have kept more than it had answered for
+  }
+
+  /** By the person's click, so that the browser may ask for leave to read the file. Whether the file is at hand. */
+  async resume(item: Item, mayAsk = true): Promise<boolean> {
+    if (!item.file.value) {
+      const handle = await this.vault.handle(item.key);
+      if (!handle || (await readPermission(handle, mayAsk)) !== "granted") {
+        if (handle && mayAsk) item.words.value = t.mismatch.denied;
+        return false;
+      }
+      const file = await handle.getFile().catch(() => null);
+      const wrong = file ? explainMismatch(item, file) : t.failures.unreadable;
+      if (!file || wrong) {
+        item.hasHandle.value = false;
+        item.words.value = wrong;
+        return true; // in words; a second click asks for the file
+      }
+      item.file.value = file;
+    }
+    item.halt("queued");
+    this.remember(item);
+    this.news.value = t.news.resumed(item.title);
+    return true;
+  }
+
+  /** From byte 0, as a new upload. */
+  restart(item: Item): void {
+    const file = item.file.value;
+    if (!file) return;
+    const fresh = new Item(newRecord(file, item.path, this.settings.chunkBytes.value), file);
+    this.forget(item);
+    this.remember(fresh);
+    this.items.value = [fresh, ...this.items.value];
+  }
+
+  async cancel(item: Item): Promise<void> {
+    this.#stop(item);
+    item.isAsking.value = false;
+    const url = item.url.value;
+    if (url && this.page.canTerminate) {
+      item.halt("paused");
+      try {
+        await remove(url);
+      } catch (error) {
+        const { status, body } = error instanceof TransferError ? error : new TransferError(0);
+        item.remedy.value = "retry";
+        item.halt("failed", t.cancel.failed(judge(status, body).words));
+        return;
+      }
+    }
+    this.forget(item);
+    this.news.value = t.news.cancelled(item.title);
+  }
+
+  forget(item: Item): void {
+    this.#stop(item);
+    this.digests.forget(item);
+    this.registry.forget(item.key);
+    void this.vault.forget(item.key);
+    this.items.value = this.items.value.filter((each) => each !== item);
+  }
+
+  forgetFinished(): void {
+    for (const item of this.finished.value) this.forget(item);
+  }
+
+  pauseAll(): void {
+    // At once: the first one's place must not go to the next.
+    batch(() => {
+      for (const item of this.active.value) this.pause(item);
+    });
+  }
+
+  async resumeAll(): Promise<void> {
+    const paused = this.active.value.filter((item) => ["paused", "stopped", "failed"].includes(item.phase.value));
+    for (const item of paused) if (item.remedy.value !== "restart") await this.resume(item);
+  }
+
+  async verify(item: Item, isAsked: boolean): Promise<void> {
+    await this.digests.verify(item, isAsked);
+    this.remember(item);
+    const state = item.check.value.state;
+    this.news.value =
+      state === "same" ? t.news.verified(item.title) : state === "different" ? t.news.different(item.title) : this.news.value;
+  }
+
+  /** Ask the server where an upload stands that is not being sent from here. */
+  async look(item: Item): Promise<void> {
+    if (!item.url.value || this.isRunning(item)) return;
+    try {
+      const { offset, length } = await inspect(item.url.value);
+      if (this.isRunning(item)) return;
+      item.moveTo(offset);
+      if (offset === length) this.#finish(item);
+    } catch (error) {
+      if (error instanceof TransferError && [404, 410].includes(error.status)) this.lose(item);
+    }
+  }
+
+  /** The server no longer has it. */
+  lose(item: Item): void {
+    if (this.isRunning(item)) return; // it will be told so itself
+    item.remedy.value = "restart";
+    item.halt("failed", item.isOver.value ? t.failures.removed : t.failures.gone);
+  }
+
+  isRunning(item: Item): boolean {
+    return this.#running.has(item.key);
+  }
+
+  remember(item: Item): void {
+    const record = item.record();
+    if (!this.registry.save(record)) this.notice.value = t.failures.notKept;
+    if (!record.isFinished) void this.vault.keepRecord(record);
+  }
+
+  /** Another tab changed what is remembered. */
+  follow(key: string, text: string | null): void {
+    const record = this.registry.parse(text);
+    const known = this.items.value.find((item) => item.key === key);
+    if (known && this.isRunning(known)) return;
+    if (!record) this.items.value = this.items.value.filter((item) => item.key !== key);
+    else if (known) known.take(record);
+    else this.items.value = [this.#recall(record), ...this.items.value];
+  }
+
+  #create({ file, path, handle }: Incoming, now: number): Item {
+    const item = new Item(newRecord(file, path, this.settings.chunkBytes.value, now), file);
+    this.remember(item);
+    if (handle) void this.#keepHandle(item, handle);
+    return item;
+  }
+
+  #recall(record: UploadRecord): Item {
+    const item = new Item(record, null);
+    if (record.isPaused) item.phase.value = "paused";
+    if (!record.isFinished && !record.url) item.moveTo(0);
+    return item;
+  }
+
+  #attach(item: Item, file: File, handle: FileSystemFileHandle | null): void {
+    item.file.value = file;
+    if (handle) void this.#keepHandle(item, handle);
+    if (item.remedy.value === "restart" && item.phase.value === "failed") return this.restart(item);
+    item.halt("queued");
+    this.remember(item);
+    this.news.value = t.news.resumed(item.title);
+  }
+
+  async #keepHandle(item: Item, handle: FileSystemFileHandle): Promise<void> {
+    await this.vault.keepHandle(item.key, handle);
+    item.hasHandle.value = true;
+  }
+
+  /** What a killed browser had not yet written to localStorage. */
+  async #recover(): Promise<void> {
+    const known = new Set(this.items.value.map((item) => item.key));
+    const lost = (await this.vault.records()).filter((record) => !known.has(record.key));
+    if (lost.length > 0) this.items.value = [...lost.map((record) => this.#recall(record)), ...this.items.value];
+  }
+
+  /** After a reload the browser may still allow to read the files: then nobody has to click. */
+  async #resumeGranted(): Promise<void> {
+    const keys = await this.vault.handleKeys();
+    for (const item of this.active.value.filter((each) => keys.has(each.key))) {
+      item.hasHandle.value = true;
+      if (item.phase.value === "stopped") await this.resume(item, false);
+    }
+  }
+
+  #pump(): void {
+    const running = this.items.value.filter((item) => ["sending", "waiting"].includes(item.phase.value)).length;
+    const queued = this.items.value.filter((item) => item.phase.value === "queued");
+    const next = queued.sort((a, b) => a.addedAt - b.addedAt).slice(0, Math.max(0, this.settings.parallel.value - running));
+    untracked(() => {
+      for (const item of next) void this.#run(item);
+    });
+  }
+
+  async #run(item: Item): Promise<void> {
+    const stopper = new AbortController();
+    this.#running.set(item.key, stopper);
+    item.phase.value = "sending";
+    this.digests.prepare(item);
+    const isFinished = await transfer(
+      item,
+      this.page.endpoint,
+      this.connection,
+      {
+        changed: (one) => this.remember(one),
+        failed: (one, failure) => (this.news.value = t.news.failed(one.title, failure.words)),
+      },
+      stopper.signal,
+    );
+    if (this.#running.get(item.key) === stopper) this.#running.delete(item.key);
+    if (isFinished && !stopper.signal.aborted) this.#finish(item);
+  }
+
+  #finish(item: Item): void {
+    if (item.isOver.value) return;
+    item.endedAt = Date.now();
+    item.halt("finished");
+    this.remember(item);
+    void this.vault.forget(item.key);
+    this.news.value = t.news.finished(item.title);
+    if (item.file.value) void this.verify(item, false);
+  }
+
+  #stop(item: Item): void {
+    this.#running.get(item.key)?.abort();
+    this.#running.delete(item.key);
+  }
+
+  #describeTooLarge(tooLarge: readonly Incoming[]): string {
+    const limit = formatBytes(this.page.maxSize);
+    const [first] = tooLarge;
+    if (!first) return "";
+    if (tooLarge.length > 1) return t.refusedFile.several(tooLarge.length, limit);
+    return t.refusedFile.tooLarge(first.path || first.file.name, formatBytes(first.file.size), limit);
+  }
+}

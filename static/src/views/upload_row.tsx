@@ -1,0 +1,139 @@
+// One upload under way or stopped: its name, its chunks, where it stands, and what can be done.
+
+import { type Signal, useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { chooseFiles } from "../choose";
+import { formatRate, formatSeconds, formatShare } from "../format";
+import type { Item, Phase } from "../item";
+import type { PageConfig } from "../page";
+import { t } from "../strings";
+import type { Uploads } from "../uploads";
+import { IconButton, WordButton } from "./buttons";
+import { Grid } from "./grid";
+
+export interface RowProps {
+  item: Item;
+  uploads: Uploads;
+  page: PageConfig;
+}
+
+export function UploadRow({ item, uploads, page }: RowProps) {
+  const note = useSignal("");
+  const phase = item.phase.value;
+  return (
+    <li class="upload" data-phase={phase} data-name={item.title}>
+      <div class="upload-head">
+        <Name item={item} />
+        <div class="upload-actions">
+          <Actions item={item} uploads={uploads} />
+        </div>
+      </div>
+      <Grid item={item} note={note} />
+      {item.isAsking.value ? <Question item={item} uploads={uploads} page={page} /> : <Foot item={item} note={note} />}
+      {item.words.value && !["sending", "waiting"].includes(phase) && <p class="upload-words">{item.words.value}</p>}
+    </li>
+  );
+}
+
+export function Name({ item, href }: { item: Item; href?: string }) {
+  const folder = item.path.slice(0, item.path.lastIndexOf("/") + 1);
+  const name = href ? (
+    <a href={href} target="_blank" rel="noopener" data-focus={item.key}>
+      {item.name}
+    </a>
+  ) : (
+    item.name
+  );
+  return (
+    <h3 class="upload-name" title={item.title}>
+      {folder && <span class="upload-folder">{folder}</span>}
+      {name}
+    </h3>
+  );
+}
+
+function Foot({ item, note }: { item: Item; note: Signal<string> }) {
+  const rate = item.rate.value;
+  const left = item.secondsLeft.value;
+  const isMoving = ["sending", "elsewhere"].includes(item.phase.value);
+  return (
+    <div class="upload-foot">
+      <span class="upload-status">{note.value || describePhase(item)}</span>
+      <span class="upload-numbers">
+        {isMoving && rate !== null && rate > 0 && <span>{formatRate(rate)}</span>}
+        {left !== null && left > 0 && <span>{t.list.left(formatSeconds(left))}</span>}
+        <span>{formatShare(item.sent.value, item.size)}</span>
+      </span>
+    </div>
+  );
+}
+
+function describePhase(item: Item): string {
+  const phase: Phase = item.phase.value;
+  if (phase === "waiting") return item.words.value || t.phase.waiting;
+  if (phase === "stopped") return item.hasHandle.value ? t.phase.needsClick : t.phase.needsFile;
+  if (phase === "sending" && !item.url.value) return t.phase.starting;
+  if (phase === "sending" && item.sent.value >= item.size) return t.phase.finishing;
+  return t.phase[phase];
+}
+
+function Actions({ item, uploads }: { item: Item; uploads: Uploads }) {
+  const phase = item.phase.value;
+  const isOurs = item.isUnderWay.value || uploads.isRunning(item);
+  const needsFile = !item.file.value && !item.hasHandle.value;
+  const choose = async () => {
+    const [chosen] = await chooseFiles(false);
+    if (chosen) uploads.give(item, chosen);
+  };
+  const resume = async () => {
+    if (!(await uploads.resume(item))) await choose();
+  };
+  const isLost = phase === "failed" && item.remedy.value === "restart";
+  return (
+    <>
+      {isOurs && <IconButton icon="pause" label={t.act.pause(item.title)} onClick={() => uploads.pause(item)} />}
+      {!isOurs && !isLost && (needsFile || item.remedy.value === "choose") && (
+        <WordButton icon="file" label={t.act.choose(item.title)} short={t.act.chooseShort} onClick={choose} />
+      )}
+      {!isOurs && phase !== "failed" && !needsFile && (
+        <WordButton icon="play" label={t.act.resume(item.title)} short={t.act.resumeShort} onClick={resume} />
+      )}
+      {phase === "failed" && item.remedy.value === "retry" && !needsFile && (
+        <WordButton icon="retry" label={t.act.retry(item.title)} short={t.act.retryShort} onClick={resume} />
+      )}
+      {isLost && item.file.value && (
+        <WordButton icon="retry" label={t.act.restart(item.title)} short={t.act.restartShort} onClick={() => uploads.restart(item)} />
+      )}
+      {isLost ? (
+        <IconButton icon="close" label={t.act.forget(item.title)} onClick={() => uploads.forget(item)} />
+      ) : (
+        <IconButton icon="close" label={t.act.cancel(item.title)} onClick={() => ask(item, uploads)} />
+      )}
+    </>
+  );
+}
+
+/** What the server has nothing of is dropped without a question. */
+function ask(item: Item, uploads: Uploads): void {
+  if (item.url.value) item.isAsking.value = true;
+  else void uploads.cancel(item);
+}
+
+function Question({ item, uploads, page }: RowProps) {
+  const keep = useRef<HTMLButtonElement>(null);
+  useEffect(() => keep.current?.focus(), []);
+  const close = () => (item.isAsking.value = false);
+  return (
+    <div class="upload-question" role="group" aria-label={t.act.cancel(item.title)} onKeyDown={(event) => event.key === "Escape" && close()}>
+      <span>{page.canTerminate ? t.cancel.question : t.cancel.questionKept}</span>
+      <span class="upload-answers">
+        <button type="button" class="button small" ref={keep} onClick={close}>
+          {t.cancel.no}
+        </button>
+        <button type="button" class="button small danger" onClick={() => void uploads.cancel(item)}>
+          {page.canTerminate ? t.cancel.yes : t.cancel.yesKept}
+        </button>
+      </span>
+    </div>
+  );
+}

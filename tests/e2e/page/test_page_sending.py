@@ -1,0 +1,225 @@
+"""A browser sends files from the page: whole folders, paused, through cuts and crashes; what arrives is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cutting_proxy import CuttingProxy
+from page_visit import MIB, Visit, Visitor, check_page, check_same, page_url
+from upload_server import UploadServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
+
+MakeFile = Callable[[str, int], Path]
+
+
+def metadata_of(server: UploadServer, url: str) -> dict[str, str]:
+    info = json.loads(server.path(url).with_name(server.path(url).name + ".info").read_text())
+    return dict(info["MetaData"])
+
+
+def test_chosen_files_arrive_with_their_names_and_are_compared(
+    server: UploadServer, visit: Visitor, make_file: MakeFile
+) -> None:
+    tab = visit()
+    paths = [make_file("report.pdf", 3 * MIB + 1), make_file("empty.txt", 0), make_file("grüße.txt", 900)]
+
+    tab.choose(*paths)
+
+    for path in paths:
+        tab.wait_for(path.name, "finished", check="same")
+        check_same(server, tab.link(path.name), path)
+    assert metadata_of(server, tab.link("report.pdf")) == {"filename": "report.pdf", "filetype": "application/pdf"}
+    assert metadata_of(server, tab.link("grüße.txt"))["filename"] == "grüße.txt"
+
+
+def test_200_mib_go_on_after_the_network_was_cut(
+    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile, tmp_path: Path
+) -> None:
+    path = make_file("recordings.tar", 200 * MIB + 12_345)
+    proxy.break_after(60 * MIB + 777, how="reset")
+    proxy.break_after(30 * MIB, times=2)
+
+    through_proxy.choose(path)
+    through_proxy.wait_for(path.name, "finished")
+
+    assert proxy.broken >= 2
+    assert proxy.sent_bytes < 216 * MIB + proxy.broken * 8 * MIB, "it began anew instead of going on"
+    check_same(server, through_proxy.link(path.name), path)
+
+
+def test_a_lost_network_is_told_and_waited_out(
+    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile, tmp_path: Path
+) -> None:
+    path = make_file("survey.csv", 30 * MIB)
+    proxy.break_after(14 * MIB)
+    proxy.is_refusing = True  # new connections; the page's own goes on up to the cut
+    through_proxy.choose(path)
+
+    row = through_proxy.wait_for(path.name, "waiting")
+    through_proxy.page.get_by_text("The server does not answer. Uploads wait").wait_for()
+    assert "goes on by itself" in row.inner_text()
+    through_proxy.shoot("no-answer", tmp_path)
+    proxy.is_refusing = False
+
+    through_proxy.wait_for(path.name, "finished", check="same")
+    through_proxy.page.get_by_text("The server does not answer").wait_for(state="detached")
+    check_same(server, through_proxy.link(path.name), path)
+
+
+def test_without_a_network_it_says_so_and_waits(
+    server: UploadServer, visit: Visitor, make_file: MakeFile, tmp_path: Path
+) -> None:
+    path = make_file("survey.csv", MIB)
+    tab = visit()
+    tab.may_lose_network = True
+    tab.context.set_offline(True)
+
+    tab.choose(path)
+    tab.wait_for(path.name, "waiting")
+    tab.page.get_by_text("You are offline. Uploads wait and go on by themselves.").wait_for()
+    tab.shoot("offline", tmp_path)
+    tab.context.set_offline(False)
+
+    tab.wait_for(path.name, "finished", check="same")
+    check_same(server, tab.link(path.name), path)
+
+
+def test_a_killed_server_that_comes_back_gets_the_rest(
+    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile
+) -> None:
+    path = make_file("model.bin", 40 * MIB)
+    proxy.break_after(20 * MIB, how="stall")
+    through_proxy.choose(path)
+    proxy.wait_for_stall()
+
+    server.kill()
+    proxy.release()
+    through_proxy.wait_for(path.name, "waiting")
+    server.start()
+
+    through_proxy.wait_for(path.name, "finished", check="same")
+    check_same(server, through_proxy.link(path.name), path)
+
+
+def test_a_dropped_folder_keeps_its_paths(server: UploadServer, visit: Visitor, make_file: MakeFile) -> None:
+    paths = [
+        make_file(f"photos/{name}", size) for name, size in (("a.jpg", 10), ("2026/b.jpg", 20), ("2026/c.txt", 30))
+    ]
+    tab = visit()
+
+    tab.drop(paths[0].parent)
+
+    for path in paths:
+        title = str(path.relative_to(paths[0].parents[1]))
+        tab.wait_for(title, "finished", check="same")
+        url = tab.link(title)
+        check_same(server, url, path)
+        assert metadata_of(server, url)["relativePath"] == title
+        assert metadata_of(server, url)["filename"] == path.name
+
+
+def test_a_paused_upload_rests_and_goes_on(
+    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile
+) -> None:
+    path = make_file("backup.img", 30 * MIB)
+    proxy.break_after(18 * MIB, how="stall")
+    through_proxy.choose(path)
+    proxy.wait_for_stall()
+
+    through_proxy.button("Pause backup.img").click()
+    through_proxy.wait_for(path.name, "paused")
+    through_proxy.button("Resume backup.img").click()
+
+    through_proxy.wait_for(path.name, "finished", check="same")
+    check_same(server, through_proxy.link(path.name), path)
+
+
+def test_pause_all_and_resume_all_mean_all(
+    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile
+) -> None:
+    paths = [make_file(f"{number}.bin", 12 * MIB) for number in range(3)]
+    proxy.break_after(9 * MIB, how="stall")
+    through_proxy.page.get_by_label("At a time").select_option("1")
+    through_proxy.choose(*paths)
+    proxy.wait_for_stall()
+
+    through_proxy.button("Pause all").click()
+    for path in paths:
+        through_proxy.wait_for(path.name, "paused")
+    through_proxy.button("Resume all").click()
+
+    for path in paths:
+        through_proxy.wait_for(path.name, "finished", check="same")
+
+
+def test_a_cancelled_upload_is_removed_from_the_server_after_a_question(
+    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile
+) -> None:
+    path = make_file("mistake.mov", 30 * MIB)
+    proxy.break_after(18 * MIB, how="stall")
+    through_proxy.choose(path)
+    proxy.wait_for_stall()
+    url = through_proxy.records()[0]["url"]
+
+    through_proxy.button("Cancel mistake.mov").click()
+    through_proxy.button("Keep it").click()
+    through_proxy.button("Cancel mistake.mov").click()
+    through_proxy.button("Stop and remove").click()
+
+    through_proxy.row(path.name).wait_for(state="detached")
+    assert server.head(url).status_code == 404
+    assert through_proxy.records() == []
+
+
+def test_what_is_too_large_is_told_before_anything_is_sent(
+    bundle: Path, context: BrowserContext, tmp_path: Path, make_file: MakeFile
+) -> None:
+    with UploadServer(tmp_path / "small", "--max-size", "1MiB") as server:
+        check_page(server)
+        tab = Visit(context, page_url(server.url)).open()
+
+        tab.choose(make_file("huge.iso", 2 * MIB))
+        tab.page.get_by_text("huge.iso was not added: it has 2.0 MiB, and the server takes 1.0 MiB at most.").wait_for()
+
+        assert tab.page.locator("[data-name]").count() == 0
+        assert list(server.directory.glob("*.info")) == []
+        tab.check_console()
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_the_servers_own_digest_is_compared(
+    bundle: Path, context: BrowserContext, tmp_path: Path, make_file: MakeFile, algorithm: str
+) -> None:
+    with UploadServer(tmp_path / "digested", "--digest", algorithm) as server:
+        check_page(server)
+        tab = Visit(context, page_url(server.url)).open()
+        path = make_file("large.bin", 65 * MIB)
+
+        tab.choose(path)
+        tab.wait_for(path.name, "finished", check="same")
+
+        shown = tab.row(path.name).locator(".digest > [title]").first.get_attribute("title")
+        assert shown == f"{algorithm}:{hashlib.new(algorithm, path.read_bytes()).hexdigest()}"
+        tab.check_console()
+
+
+def test_other_bytes_on_the_server_are_found(server: UploadServer, visit: Visitor, make_file: MakeFile) -> None:
+    tab = visit()
+    path = make_file("large.bin", 65 * MIB)
+    tab.choose(path)
+    tab.wait_for(path.name, "finished", check="none")
+    with server.path(tab.link(path.name)).open("r+b") as stored:
+        stored.seek(64 * MIB)
+        stored.write(b"spoilt")
+
+    tab.button("Verify large.bin: read it back and compare").click()
+
+    row = tab.wait_for(path.name, "finished", check="different")
+    assert "The server has other bytes than this file" in row.inner_text()
