@@ -139,7 +139,7 @@ def npm_version(package: str, release: Release) -> str:
 
 def tuspy_version() -> str:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    (found,) = (each for each in extras["test"] if each.startswith("tuspy>="))
+    (found,) = (each for each in extras["client"] if each.startswith("tuspy>="))
     return found.removeprefix("tuspy>=")
 
 

@@ -359,6 +359,7 @@ class TestRequests:
             ear = Ear()
             await ours._fleet.requests.aclose()
             async with ours.hold(ID, ear):
+                await ours._fleet.requests._subscription.aclose()
                 waiting = asyncio.create_task(take(theirs))
                 await until(lambda: any(each.holder for each in theirs._fleet.requests.follows.values()))
                 assert ear.asked == []

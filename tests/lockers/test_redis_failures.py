@@ -146,7 +146,7 @@ class TestSlow:
             assert await timed(waiting) < 1
 
     async def test_silent_subscription_is_replaced(self, server, locker, monkeypatch):
-        monkeypatch.setattr("tusd_py.lockers.redis.requests._SILENCE_SECONDS", 0.2)
+        monkeypatch.setattr("tusd_py.lockers.redis.subscription._SILENCE_SECONDS", 0.2)
         async with locker(lease_seconds=30) as ours:
             was = server.ask("CLIENT", "LIST", "TYPE", "pubsub")
             await anyio.sleep(0.6)
