@@ -10,13 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cutting_proxy import CuttingProxy
 from playwright.sync_api import Page, sync_playwright
 from upload_server import UploadServer
 
+ROOT = Path(__file__).resolve().parents[3]
 PICTURE = ROOT / "docs" / "page.png"
 MIB = 1 << 20
 FILES = {"checkpoint-4200.safetensors": 180 * MIB, "field-recordings.tar": 64 * MIB, "labels.parquet": 3 * MIB}
