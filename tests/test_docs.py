@@ -30,7 +30,7 @@ def test_a_table_is_the_one_that_the_code_makes(name: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", _without_code(page.read_text())):
+    for target in re.findall(r"(?:\]\(|src=\")([^)\s\"]+)", _without_code(page.read_text())):
         path, _, anchor = target.partition("#")
         if re.match(r"[a-z]+:", target):
             continue

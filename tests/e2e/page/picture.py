@@ -19,7 +19,7 @@ from upload_server import UploadServer
 ROOT = Path(__file__).resolve().parents[3]
 PICTURE = ROOT / "docs" / "page.png"
 MIB = 1 << 20
-FILES = {"checkpoint-4200.safetensors": 180 * MIB, "field-recordings.tar": 64 * MIB, "labels.parquet": 3 * MIB}
+FILES = {"checkpoint-4200.safetensors": 180 * MIB, "field-recordings.tar": 150 * MIB, "labels.parquet": 3 * MIB}
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
         folder = Path(name)
         with CuttingProxy(server.port) as proxy, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 960, "height": 640}, device_scale_factor=2)
+            page = browser.new_page(viewport={"width": 960, "height": 720}, device_scale_factor=2)
             page.add_init_script("delete window.showOpenFilePicker;")
             page.goto(proxy.through(server.url).removesuffix("files/"))
             _choose(page, [_make(folder, "labels.parquet")])
@@ -41,6 +41,7 @@ def main() -> None:
             page.wait_for_function(
                 "() => Number(document.querySelector('[data-name^=checkpoint] [role=progressbar]').ariaValueNow) >= 55"
             )
+            page.mouse.move(0, 0)
             page.screenshot(path=str(PICTURE), animations="disabled")
             browser.close()
     print(PICTURE.relative_to(ROOT))
