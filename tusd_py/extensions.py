@@ -8,3 +8,7 @@ TRAILERS = "tusd_py.request_trailers"
 
 LANE = "tusd_py.lane"
 """`async (sink) -> trailers`, None if the body was cut: fills a `core.body.Sink` from the socket, without messages."""
+
+HANGUP = "tusd_py.hangup"
+"""`async () -> None`: returns when the client has closed its side of the connection, or left, or the server wants to be
+done with it. For answers without an end; others go on, for who has closed its side may still read."""

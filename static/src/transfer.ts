@@ -102,7 +102,7 @@ async function send(item: Item, endpoint: string, news: TransferNews, signal: Ab
       if (isOver) throw new Error("stopped before it began");
     },
     onSuccess: () => resolve(),
-    onError: reject,
+    onError: (error) => reject(readAnswer(error)),
   });
   // A cable that was pulled out gives no error for minutes. A server that takes its time still answers a question.
   const watch = setInterval(() => {
@@ -142,16 +142,17 @@ function holdLock(url: string): () => void {
   return release;
 }
 
-async function explain(error: unknown, item: Item): Promise<Failure> {
+/** At once: a request that is aborted afterwards, as `send` does, forgets its answer and says status 0. */
+function readAnswer(error: Error): Error {
   const response = error instanceof DetailedError ? error.originalResponse : null;
-  const [status, body] = response
-    ? [response.getStatus(), response.getBody()]
-    : error instanceof TransferError
-      ? [error.status, error.body]
-      : [0, ""];
+  return response ? new TransferError(response.getStatus(), response.getBody() ?? "") : error;
+}
+
+async function explain(error: unknown, item: Item): Promise<Failure> {
+  const { status, body } = error instanceof TransferError ? error : new TransferError(0);
   // A file that changed on the disk looks like a broken network.
   if (status === 0 && item.file.value && !(await isReadable(item.file.value))) return unreadable();
-  return judge(status, body ?? "");
+  return judge(status, body);
 }
 
 export async function isReadable(file: File): Promise<boolean> {

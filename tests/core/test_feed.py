@@ -200,6 +200,53 @@ async def test_the_end_of_the_server_ends_every_watch() -> None:
     assert not feed.has_audience
 
 
+def said(upload: Upload, *, is_active: bool = False) -> bytes:
+    return News(upload.id, upload, upload.offset, is_active=is_active).encode()
+
+
+async def test_what_other_processes_say_too_late_counts_for_nothing() -> None:
+    relay = Relay()
+    feed = Feed(relay)
+    done = replace(upload(ONE, 10), state=State.AVAILABLE)
+    gone = News(OTHER, None, reason="terminated")
+    with feed.watch(None) as watch:
+        await told(watch)
+        for line in (said(upload(ONE, 5)), said(upload(ONE, 3)), said(done), said(upload(ONE, 7), is_active=True)):
+            relay.heard(line)
+        for line in (said(upload(OTHER, 5)), gone.encode(), said(upload(OTHER, 8)), said(replace(done, id=OTHER))):
+            relay.heard(line)
+        assert await told(watch) == [News(ONE, done, 10), gone]
+
+
+async def test_what_comes_after_the_end_counts_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The id of a final upload comes again when it is made of the same partials."""
+    monkeypatch.setattr(feed_module, "_OVER_SECONDS", 0.0)
+    feed = Feed()
+    with feed.watch(None) as watch:
+        feed.removed(ONE, "terminated")
+        feed.changed(upload(ONE, 0))
+        assert [news.upload for news in await told(watch)] == [upload(ONE, 0)]
+
+
+async def test_a_body_that_ended_elsewhere_rests_unless_another_follows_anywhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed_module, "TELL_EVERY_SECONDS", 0.02)
+    relay = Relay()
+    relay.has_listeners = True
+    feed = Feed(relay)
+    with feed.watch(None) as watch:
+        await told(watch)
+        relay.heard(said(upload(ONE, 5), is_active=True))
+        relay.heard(said(upload(OTHER, 5), is_active=True))
+        relay.heard(said(replace(upload(OTHER, 10), state=State.AVAILABLE)))
+        (active, available) = await told(watch)
+        assert (active.is_active, available.is_over) == (True, True)
+        (resting,) = await told(watch)  # and nothing of the other one, which is finished
+        assert (resting.upload_id, resting.is_active, resting.received) == (ONE, False, 5)
+        assert relay.sent == []  # that is for each to find out
+
+
 # As the core tells it.
 
 

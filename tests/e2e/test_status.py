@@ -230,6 +230,58 @@ def test_a_server_that_stops_ends_its_streams_at_once(tmp_path: Path) -> None:
         server.start()
 
 
+def test_a_client_that_closes_its_stream_is_let_go_at_once(tmp_path: Path) -> None:
+    with UploadServer(tmp_path / "up", "--list-uploads") as server, watching(server.url) as other:
+        other.until(lambda event: event["event"] == "reset")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_SECONDS) as browser:
+            browser.sendall(b"GET /api/events HTTP/1.1\r\nHost: h\r\n\r\n")
+            while b"event: reset" not in browser.recv(4096):
+                pass
+            browser.shutdown(socket.SHUT_WR)
+            while browser.recv(4096):  # it ends long before the next heartbeat would have failed
+                pass
+        made = create(server.url, 1)
+        other.until(lambda event: event["data"].get("id") == id_of(made))
+
+
+def test_workers_are_renewed_while_somebody_watches(tmp_path: Path) -> None:
+    with server_with_workers(tmp_path / "up", "--list-uploads", "--shutdown-timeout", "60s") as (url, supervisor):
+        with ExitStack() as stack:
+            sources = [stack.enter_context(watching(url)) for _ in range(6)]
+            for source in sources:
+                source.until(lambda event: event["event"] == "reset")
+            os.kill(supervisor, signal.SIGHUP)
+            for source in sources:
+                source.wait_for_end()
+        with watching(url) as source:
+            source.until(lambda event: event["event"] == "reset")
+            made = create(url, 1)
+            source.until(lambda event: event["data"].get("id") == id_of(made))
+
+
+def test_watchers_end_with_what_is_true_whichever_worker_did_it(tmp_path: Path) -> None:
+    with server_with_workers(tmp_path / "up", "--list-uploads") as (url, _), ExitStack() as stack:
+        sources = [stack.enter_context(watching(url)) for _ in range(3)]
+        for source in sources:
+            source.until(lambda event: event["event"] == "reset")
+        made = [create(url, 3_000) for _ in range(60)]
+        for number, each in enumerate(made):  # each request on a connection of its own, to any worker
+            for offset in range(0, 2_000 + 1_000 * (number % 3 == 0), 1_000):
+                patch(each, offset, b"x" * 1_000)
+            if number % 3 == 1:
+                assert requests.delete(each, headers=VERSION, timeout=10).status_code == 204
+        expected = {id_of(each): ("available", "removed", "receiving")[number % 3] for number, each in enumerate(made)}
+        for source in sources:
+            is_quiet = 0
+            while is_quiet < sum(state == "receiving" for state in expected.values()):
+                event = source.until(lambda event: event["event"] == "upload" and not event["data"]["is_active"])
+                is_quiet += event["data"]["offset"] == 2_000
+            last = {event["data"]["id"]: event for event in source.seen if event["event"] != "reset"}
+            found = {key: event["data"].get("state", event["event"]) for key, event in last.items()}
+            assert found == expected
+            assert all(last[key]["data"]["offset"] == 2_000 for key, state in expected.items() if state == "receiving")
+
+
 def test_who_watches_and_never_reads_is_cut_off_and_holds_nobody_up(tmp_path: Path) -> None:
     with UploadServer(tmp_path / "up", "--list-uploads", "--write-timeout", "1s") as server:
         with socket.create_connection(("127.0.0.1", server.port)) as silent:

@@ -22,6 +22,7 @@ ANSWER_SECONDS = 60.0
 BLOCK_BYTES = 256 << 10
 PASSING = {408, 409, 423, 425, 429, 460, 500, 502, 503, 504, 507}
 GONE = {404, 410}
+_MOST_DIGITS = 19
 
 
 class Trouble(Exception):
@@ -71,11 +72,11 @@ class Transfer(Uploader):  # type: ignore[misc]
 
     def get_offset(self) -> int:
         answer = self._ask("HEAD", self.url, self.get_headers())
-        offset = answer.headers.get("Upload-Offset", "")
-        if not answer.ok or not offset.isdigit():
+        offset = _number(answer.headers.get("Upload-Offset", ""))
+        if not answer.ok or offset is None:
             raise refused("the upload cannot be gone on with", answer)
-        self._on_bytes(int(offset))
-        return int(offset)
+        self._on_bytes(offset)
+        return offset
 
     def upload_chunk(self) -> None:
         headers = {
@@ -87,10 +88,12 @@ class Transfer(Uploader):  # type: ignore[misc]
         if self.upload_checksum:
             headers["Upload-Checksum"] = f"{self.checksum_algorithm_name} {piece.checksum(self.checksum_algorithm)}"
         answer = self._ask("PATCH", self.url, headers, piece)
-        offset = answer.headers.get("Upload-Offset", "")
-        if answer.status_code != 204 or not offset.isdigit() or int(offset) <= self.offset:
+        offset = _number(answer.headers.get("Upload-Offset", ""))
+        if answer.status_code != 204 or offset is None or offset <= self.offset:
             raise refused("bytes are not taken", answer)
-        self.offset = int(offset)
+        if offset > self.offset + len(piece):
+            raise Trouble(f"the server says that it has {offset:,} bytes, which is more than it was sent")
+        self.offset = offset
         self._on_bytes(self.offset)
 
     def _ask(self, method: str, url: str, headers: Mapping[str, str], body: Piece | None = None) -> requests.Response:
@@ -132,6 +135,10 @@ class Piece:
             left -= len(data)
         self._file.seek(self._offset)
         return b64encode(digest.digest()).decode()
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
 def ask(

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 from tusd_py.core.body import Body
@@ -26,6 +26,10 @@ LINGER_SECONDS = 30.0
 """For so long after the last one who watched, news are still gathered: most of them come back."""
 _LONGEST_HISTORY = 4_096
 _MOST_PENDING = 10_000
+_MOST_KNOWN = 20_000
+_LONGEST_NUMBER = 19
+_OVER_SECONDS = 5.0
+"""For so long after the end of an upload, news from before it may come from other processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,15 @@ class News:
     is_active: bool = False
     reason: str = ""
 
+    @property
+    def is_over(self) -> bool:
+        return self.upload is None or self.upload.is_available
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether a body has ended here, or has brought nothing yet."""
+        return self.is_active and self.upload is not None and self.received == self.upload.offset
+
     def encode(self) -> bytes:
         """One line of ASCII, for other processes."""
         return json.dumps(asdict(self), separators=(",", ":")).encode()
@@ -55,6 +68,12 @@ class News:
             upload["partials"] = tuple(upload["partials"])
             upload = Upload(**upload)
         return cls(upload=upload, **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    news: News
+    at: float  # of the loop's clock
 
 
 class Relay(Protocol):
@@ -83,7 +102,8 @@ class Feed:
         self._relay = relay
         self._bodies: dict[Body, tuple[StoredUpload, int]] = {}  # and the offset at which it began
         self._told: dict[Body, tuple[int, bool]] = {}  # how much of it, and whether that it pauses there
-        self._ended: dict[UploadId, Upload] = {}
+        self._known: OrderedDict[UploadId, _Known] = OrderedDict()  # the newest that was heard of each
+        self._resting: set[UploadId] = set()  # whose body ended: no other may follow
         self._timer: asyncio.TimerHandle | None = None
         self._watches: set[Watch] = set()
         self._course = Course()
@@ -102,10 +122,7 @@ class Feed:
     def body_begins(self, stored: StoredUpload, body: Body) -> None:
         """Bytes of an upload may come now. Each call is followed by one of `body_ended`."""
         self._bodies[body] = stored, stored.upload.offset
-        if self._ended:
-            self._ended.pop(stored.upload.id, None)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TELL_EVERY_SECONDS, self._tell_of_bodies)
+        self._keep_telling()
 
     def body_ended(self, stored: StoredUpload, body: Body) -> None:
         del self._bodies[body]
@@ -113,19 +130,15 @@ class Feed:
             upload = stored.upload
             self._told.pop(body, None)
             goes_on = body.error is None and not upload.is_available  # most often the next body follows at once
-            if goes_on:
-                self._ended[upload.id] = upload
             self._tell(News(upload.id, upload, upload.offset, is_active=goes_on))
 
     def changed(self, upload: Upload) -> None:
         if self.has_audience:
-            self._ended.pop(upload.id, None)
             self._tell(News(upload.id, upload, upload.offset))
 
     def removed(self, upload_id: UploadId, reason: str) -> None:
         """`reason` is for programs: `terminated`, `expired`, or `unknown`: it never was."""
         if self.has_audience:
-            self._ended.pop(upload_id, None)
             self._tell(News(upload_id, None, reason=reason))
 
     def stop(self) -> None:
@@ -172,8 +185,17 @@ class Feed:
         self._hear(news)
 
     def _hear(self, news: News) -> None:
-        if not self._epoch:
+        if not self._epoch or self._is_old(news):
             return
+        self._known[news.upload_id] = _Known(news, asyncio.get_running_loop().time())
+        self._known.move_to_end(news.upload_id)
+        if len(self._known) > _MOST_KNOWN:
+            self._resting.discard(self._known.popitem(last=False)[0])
+        if news.is_resting:
+            self._resting.add(news.upload_id)
+            self._keep_telling()
+        else:
+            self._resting.discard(news.upload_id)
         if news.upload is None or news.upload.is_available:
             self._course.forget(news.upload_id)
         else:
@@ -197,16 +219,37 @@ class Feed:
         for watch in self._watches:
             watch.miss()
 
+    def _is_old(self, news: News) -> bool:
+        """Whether it was overtaken: what several processes say of an upload may come in another order than it was."""
+        known = self._known.get(news.upload_id)
+        if known is None or news.upload is None:
+            return False
+        before = known.news.upload
+        if before is None or (before.is_available and not news.is_over):
+            return asyncio.get_running_loop().time() < known.at + _OVER_SECONDS
+        return news.upload.offset < before.offset
+
+    def _keep_telling(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TELL_EVERY_SECONDS, self._tell_now_and_then)
+
+    def _tell_now_and_then(self) -> None:
+        self._timer = None
+        self._tell_of_bodies()
+        self._tell_of_rests()
+        if self._bodies or self._resting:
+            self._keep_telling()
+
+    def _tell_of_rests(self) -> None:
+        """Each process to those that watch here: which body, wherever it was, no other one has followed."""
+        now = asyncio.get_running_loop().time()
+        for upload_id in [each for each in self._resting if self._known[each].at <= now - TELL_EVERY_SECONDS]:
+            self._hear(replace(self._known[upload_id].news, is_active=False))
+
     def _tell_of_bodies(self) -> None:
-        ended, self._ended = self._ended, {}
-        has_more = bool(self._bodies or ended)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(TELL_EVERY_SECONDS, self._tell_of_bodies) if has_more else None
         if not self.has_audience:
             self._told.clear()
             return
-        for upload in ended.values():
-            self.changed(upload)
         for body, (stored, began_at) in self._bodies.items():
             told, is_pause_told = self._told.get(body, (-1, False))
             if body.received != told or not is_pause_told:
@@ -236,12 +279,15 @@ class Feed:
             self._relay.leave()
         self._epoch = ""
         self._history.clear()
+        self._known.clear()
+        self._resting.clear()
         self._course = Course()
 
     def _catch_up(self, watch: Watch, since: str) -> None:
         epoch, _, number = since.partition("-")
         oldest = self._history[0][0] if self._history else self._count + 1
-        if epoch != self._epoch or not number.isdecimal() or not oldest - 1 <= int(number) <= self._count:
+        is_number = number.isdecimal() and len(number) < _LONGEST_NUMBER
+        if epoch != self._epoch or not is_number or not oldest - 1 <= int(number) <= self._count:
             watch.miss()
             return
         for each, news in self._history:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from tusd_py.core.body import Sink, pour
 from tusd_py.errors import TusError
-from tusd_py.extensions import LANE, TRAILERS
+from tusd_py.extensions import HANGUP, LANE, TRAILERS
 from tusd_py.logs import event
 from tusd_py.server.response import Response, failure_content, failure_headers
 
@@ -39,13 +39,14 @@ class Connection(Protocol):
 
 class TusCycle:
     """`trailers` is None unless the request is chunked. `more_body`: the parser has not seen the end of the body.
-    `is_cut`: no more of it will come, but the client may still read an answer. `disconnected`: nor that.
-    `is_awaited`: the application waits for more of the body. `is_last`: the connection ends with this response.
+    `is_cut`: no more of it will come, but the client may still read an answer. `disconnected`: nor that. `is_hung_up`:
+    an answer without an end is to end. `is_awaited`: the application waits for more of the body. `is_last`: the
+    connection ends with this response.
     """
 
     __slots__ = (
-        "_connection", "_event", "_expects_continue", "_is_delivered", "_response", "disconnected", "is_cut",
-        "is_last", "left", "more_body", "pieces", "queued_bytes", "response_complete", "response_started",
+        "_connection", "_event", "_expects_continue", "_hangup", "_is_delivered", "_response", "disconnected", "is_cut",
+        "is_hung_up", "is_last", "left", "more_body", "pieces", "queued_bytes", "response_complete", "response_started",
         "scope", "trailers",
     )  # fmt: skip
 
@@ -59,13 +60,14 @@ class TusCycle:
         is_last: bool,
     ) -> None:
         self.scope = scope
-        scope["extensions"] = {TRAILERS: {}, LANE: self.fill}
+        scope["extensions"] = {TRAILERS: {}, LANE: self.fill, HANGUP: self.wait_for_hangup}
         self.pieces: list[bytes] = []
         self.queued_bytes = 0
         self.left = content_length  # what the parser has not seen of a body of known length
         self.more_body = True
         self.trailers: Lines | None = [] if content_length is None else None
         self.is_cut = False
+        self.is_hung_up = False
         self.is_last = is_last
         self.disconnected = False
         self.response_started = False
@@ -74,6 +76,7 @@ class TusCycle:
         self._expects_continue = expects_continue
         self._is_delivered = False
         self._event: asyncio.Event | None = None
+        self._hangup: asyncio.Event | None = None
         self._response: Response | None = None
 
     # What the protocol tells.
@@ -96,6 +99,12 @@ class TusCycle:
     def disconnect(self) -> None:
         self.disconnected = True
         self._wake()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        self.is_hung_up = True
+        if self._hangup is not None:
+            self._hangup.set()
 
     @property
     def is_awaited(self) -> bool:
@@ -170,6 +179,11 @@ class TusCycle:
                 await self._wait()
             else:
                 await self._connection.fill(self, sink)
+
+    async def wait_for_hangup(self) -> None:
+        if not self.is_hung_up:
+            self._hangup = asyncio.Event()
+            await self._hangup.wait()
 
     def _continue(self) -> None:
         if self._expects_continue:

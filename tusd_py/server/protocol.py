@@ -143,6 +143,8 @@ class TusProtocol(asyncio.BufferedProtocol):
         if self._lingering is not None or not self._is_busy():
             return False
         self._last_one().is_last = True
+        if self._running is not None:
+            self._running.hang_up()
         return not self._is_secure  # TLS cannot be half closed
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -199,6 +201,7 @@ class TusProtocol(asyncio.BufferedProtocol):
         self._is_stopping = True
         if self._is_busy() and self._running is not None:
             self._running.is_last = True
+            self._running.hang_up()
 
     def _is_busy(self) -> bool:
         return self._running is not None and not self._running.response_complete

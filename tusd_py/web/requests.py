@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope
 from tusd_py.core.body import Body, Sink, Source, pour, unexpected_eof
 from tusd_py.core.checksum import Checksum
 from tusd_py.errors import Interrupted, RequestError
-from tusd_py.extensions import LANE, TRAILERS
+from tusd_py.extensions import HANGUP, LANE, TRAILERS
 from tusd_py.protocol.checksum import parse_checksum
 from tusd_py.protocol.headers import Headers
 
@@ -107,6 +107,16 @@ def _trailer_checksum(trailers: Trailers) -> Checksum | None:
 def has_own_server(scope: Scope) -> bool:
     """Whether `tusd_py.server` delivers this request: it hands over trailers and lingers after early answers."""
     return TRAILERS in scope.get("extensions", {})
+
+
+async def wait_for_end(scope: Scope, receive: Receive) -> None:
+    """Until an answer without an end is to end: its client has gone, or the server wants to be done."""
+    hangup = scope.get("extensions", {}).get(HANGUP)
+    if hangup is not None:
+        await hangup()
+        return
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,8 @@ function describePhase(item: Item): string {
 
 function Actions({ item, uploads }: { item: Item; uploads: Uploads }) {
   const phase = item.phase.value;
-  const isOurs = item.isUnderWay.value || uploads.isRunning(item);
+  // What runs is no signal: a failed one still runs for a moment, and would keep its Pause for ever.
+  const isOurs = item.isUnderWay.value || (phase === "elsewhere" && uploads.isRunning(item));
   const needsFile = !item.file.value && !item.hasHandle.value;
   const choose = async () => {
     const [chosen] = await chooseFiles(false);

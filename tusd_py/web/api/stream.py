@@ -18,7 +18,7 @@ from tusd_py.core.upload import Upload, UploadId
 from tusd_py.core.uploads import Uploads
 from tusd_py.errors import BackendError, RequestError
 from tusd_py.web.api.status import Status
-from tusd_py.web.requests import account_of
+from tusd_py.web.requests import account_of, wait_for_end
 
 HEARTBEAT_SECONDS = 15.0
 RETRY_MS = 2_000
@@ -53,8 +53,7 @@ class Stream:
         async with anyio.create_task_group() as tasks:
 
             async def watch_client() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
+                await wait_for_end(scope, receive)
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(watch_client)
