@@ -148,7 +148,7 @@ def assert_one_line(result: tuple[int, str, str], says: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        ([], "which bucket? tusd-py check s3://bucket/prefix, or set --s3-bucket"),
+        ([], "check what? tusd-py check s3://bucket/prefix (or set --s3-bucket), or"),
         (["uploads"], "'uploads' is no bucket; write s3://bucket"),
         (["ftp://uploads"], "'ftp://uploads' is no bucket"),
         (["s3://"], "'s3://' is no bucket"),

@@ -146,7 +146,9 @@ def _aimed(words: Sequence[str], config: Config) -> Config:
             )
         config = replace(config, s3_bucket=bucket, s3_object_prefix=prefix)
     if not config.s3_bucket:
-        raise ConfigError(f"which bucket? tusd-py {NAME} s3://bucket/prefix, or set --s3-bucket")
+        raise ConfigError(
+            f"check what? tusd-py {NAME} s3://bucket/prefix (or set --s3-bucket), or tusd-py {NAME} https://host/files/"
+        )
     pattern = _BUCKET if config.s3_endpoint else _AMAZON_BUCKET
     if not pattern.fullmatch(config.s3_bucket):
         rules = "letters, digits, dots and dashes" if config.s3_endpoint else "3 to 63 a-z, 0-9, dots and dashes"

@@ -22,7 +22,9 @@ export class TransferError extends Error {
 /** `retry` needs a person first, `restart` a new upload, `choose` the file once more. */
 export function judge(status: number, body: string): Failure {
   const code = /ERR_[A-Z_]+/.exec(body)?.[0] ?? "";
-  const said = body.replace(/^ERR_[A-Z_]+:\s*/, "").trim().slice(0, 200);
+  // What a proxy says is a page, and not for people.
+  const said = body.startsWith("ERR_") ? body.replace(/^ERR_[A-Z_]+:\s*/, "").trim().slice(0, 200) : "";
+  if (status === 0 && globalThis.navigator?.onLine === false) return { remedy: "wait", words: t.failures.offline, isNetwork: true };
   if (status === 0 || status === 502 || status === 503 || status === 504) {
     return { remedy: "wait", words: t.failures.noAnswer, isNetwork: true };
   }
@@ -34,7 +36,7 @@ export function judge(status: number, body: string): Failure {
   if (status === 507) return lasting("retry", t.failures.full);
   if (status >= 500) return passing(t.failures.trouble);
   if (status === 404 || status === 410) return lasting("restart", t.failures.gone);
-  if (status === 413) return lasting("retry", t.failures.tooLarge);
+  if (status === 413) return lasting("retry", code ? t.failures.tooLarge : t.failures.bodyTooLarge);
   if (status === 460) return lasting("retry", t.failures.damaged);
   if (status === 401 || status === 403) return lasting("retry", t.failures.refused(said));
   return lasting("retry", t.failures.other(status, said));

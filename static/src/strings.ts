@@ -116,6 +116,7 @@ export const t = {
   },
 
   failures: {
+    offline: "It goes on by itself when you are online again.",
     noAnswer: "No answer. It goes on by itself when the server is back.",
     locked: "Another request holds this upload. It goes on by itself.",
     offset: "The server has another part of it than expected. Asking where to go on.",
@@ -125,6 +126,7 @@ export const t = {
     gone: "The server no longer has this upload: it was removed or has expired. Start it over.",
     removed: "This file was removed from the server.",
     tooLarge: "The server does not take files as large as this. Send a smaller one, or ask for a higher limit.",
+    bodyTooLarge: "Something before the server limits requests. Choose a smaller chunk size and add the file again, or ask for a higher limit.",
     damaged: "A chunk arrived damaged. Try again; if it happens often, something on the way changes the bytes.",
     refused: (said: string) => `The server refused it${said ? `: ${said}` : ""}. Ask its operator for access, then try again.`,
     other: (status: number, said: string) => `The server answered ${status}${said ? `: ${said}` : ""}. Try again; if it stays, tell its operator.`,

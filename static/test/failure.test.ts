@@ -18,6 +18,12 @@ test("the server's words are told without their code", () => {
   assert.match(judge(418, "").words, /^The server answered 418\. Try again/);
 });
 
+test("a limit of a proxy is not taken for one of the server, and its page is not shown", () => {
+  assert.match(judge(413, "ERR_MAX_SIZE_EXCEEDED: longer than allowed").words, /Send a smaller one/);
+  assert.match(judge(413, "<html>413</html>").words, /smaller chunk size/);
+  assert.doesNotMatch(judge(403, "<html><body>nginx</body></html>").words, /nginx/);
+});
+
 test("waiting grows to five seconds and no further", () => {
   assert.deepEqual([0, 1, 2, 3, 4, 5, 50].map(backoffSeconds), [0.25, 0.5, 1, 2, 4, 5, 5]);
 });

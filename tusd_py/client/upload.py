@@ -39,7 +39,8 @@ Flags:
   --metadata KEY=VALUE  told with the file, beside filename and filetype; may be given several times
   --header TEXT         send this header, as in 'Authorization: Bearer x'; may be given several times
   --checksum            send the SHA-1 of each chunk, which the server verifies; a cut then costs the whole chunk
-  --retry-for TIME      how long to try again without a single byte getting through (default: 10m; 0: not at all)
+  --retry-for TIME      once the server has answered: how long to try again without a single byte getting through
+                       (default: 10m; 0: not at all)
   --log-format FORM     text, or json: one object a line on standard error
   --help                print this and exit
 

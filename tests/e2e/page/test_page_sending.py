@@ -14,7 +14,7 @@ from page_visit import MIB, Visit, Visitor, check_page, check_same, page_url
 from upload_server import UploadServer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext
+    from playwright.sync_api import BrowserContext, Route
 
 MakeFile = Callable[[str, int], Path]
 
@@ -191,6 +191,42 @@ def test_what_is_too_large_is_told_before_anything_is_sent(
         assert tab.page.locator("[data-name]").count() == 0
         assert list(server.directory.glob("*.info")) == []
         tab.check_console()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words", "remedy"),
+    [
+        (507, "ERR_INSUFFICIENT_STORAGE: no space left", "The server's disk is full", "Try again"),
+        (413, "<html>413 Request Entity Too Large</html>", "Choose a smaller chunk size", "Try again"),
+        (403, "ERR_UPLOAD_REJECTED: only images", "The server refused it: only images", "Try again"),
+        (404, "ERR_UPLOAD_NOT_FOUND: upload not found", "The server no longer has this upload", "Start over"),
+    ],
+    ids=["disk-full", "proxy", "refused", "gone"],
+)
+def test_a_refusal_is_told_in_words_and_can_be_mended(
+    server: UploadServer, visit: Visitor, make_file: MakeFile, status: int, body: str, words: str, remedy: str
+) -> None:
+    path = make_file("album.zip", 20 * MIB)
+    tab = visit()
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.method)
+        if asked.count("PATCH") == 2 and route.request.method == "PATCH":
+            route.fulfill(status=status, body=body)
+        else:
+            route.continue_()
+
+    tab.page.route("**/files/*", answer)
+    tab.choose(path)
+    row = tab.wait_for(path.name, "failed")
+    assert words in row.inner_text()
+    assert row.get_by_role("button", name="Pause").count() == 0
+    tab.complaints.clear()  # what it was answered
+
+    row.get_by_role("button", name=remedy).click()
+    tab.wait_for(path.name, "finished", check="same")
+    check_same(server, tab.link(path.name), path)
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
