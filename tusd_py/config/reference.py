@@ -22,10 +22,10 @@ tusd-py receives large files over bad networks: an upload that breaks goes on wh
 acknowledged is not lost. It speaks tus 1.0 (https://tus.io), so every tus client works with it."""
 
 USAGE = """\
-usage: tusd-py [flags]              serve
-       tusd-py config [flags]       print the settings in force
-       tusd-py check ADDRESS        try out a bucket (s3://...), or a tus server and the proxies before it (https://...)
-       tusd-py upload FILE... URL   send files, and go on after cuts"""
+usage: tusd-py [flags]             serve
+       tusd-py config [flags]      print the settings
+       tusd-py check ADDRESS       try out a bucket or a server
+       tusd-py upload FILE... URL  send files"""
 
 EXAMPLES = """\
   tusd-py                                     serve ./data at 127.0.0.1:8080
@@ -44,8 +44,7 @@ A LIST has commas. A MODE is octal."""
 def help_text(columns: int) -> str:
     """What `tusd-py --help` prints, for a terminal that wide."""
     width = max(NARROWEST, min(columns, WIDEST))
-    usage = USAGE
-    blocks = [usage, _fill(INTRODUCTION, width), "Examples:\n" + EXAMPLES, _fill(FORMS, width)]
+    blocks = [USAGE, _fill(INTRODUCTION, width), "Examples:\n" + EXAMPLES, _fill(FORMS, width)]
     for group, settings in groupby(SETTINGS.values(), key=lambda each: each.group):
         blocks.append(f"{group}:\n" + "\n".join(_entry(_usage(each), each.help_text, width) for each in settings))
     others = {
