@@ -24,7 +24,7 @@ acknowledged is not lost. It speaks tus 1.0 (https://tus.io), so every tus clien
 USAGE = """\
 usage: tusd-py [flags]             serve
        tusd-py config [flags]      print the settings
-       tusd-py check ADDRESS       try out a bucket or a server
+       tusd-py check ADDRESS       try out what is there
        tusd-py upload FILE... URL  send files"""
 
 EXAMPLES = """\
