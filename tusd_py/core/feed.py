@@ -196,7 +196,7 @@ class Feed:
             self._keep_telling()
         else:
             self._resting.discard(news.upload_id)
-        if news.upload is None or news.upload.is_available:
+        if news.is_over:
             self._course.forget(news.upload_id)
         else:
             self._course.note(news.upload_id, news.received, is_active=news.is_active)

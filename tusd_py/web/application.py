@@ -17,7 +17,7 @@ from tusd_py.core.observer import Observer
 from tusd_py.web.api.endpoint import ApiEndpoint
 from tusd_py.web.cors import Cors
 from tusd_py.web.envelope import Envelope
-from tusd_py.web.requests import Proxies
+from tusd_py.web.requests import Proxies, path_of
 from tusd_py.web.routes import TusEndpoint
 
 
@@ -33,7 +33,7 @@ class Fork:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         app = self._rest
         if scope["type"] == "http":
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            path = path_of(scope)
             if path not in self._shared or scope["method"] in ("GET", "HEAD"):
                 app = self._apps.get(path, app)
         return app(scope, receive, send)

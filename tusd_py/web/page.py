@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tusd_py.logs import event
 from tusd_py.web.requests import headers_of
-from tusd_py.web.responses import encode_headers
+from tusd_py.web.responses import encode_headers, is_wanted
 
 log = logging.getLogger("tusd_py.page")
 
@@ -74,7 +74,6 @@ _ALWAYS = {
     "x-content-type-options": "nosniff",
 }
 
-_NO_QUALITY = re.compile(r"q=0(\.0*)?")
 _ENTITY_TAG = re.compile(r'"[!#-~]*"')
 
 
@@ -109,7 +108,7 @@ class Endpoint:
         content, headers = self._find(scope.get("root_path", "")), headers_of(scope)
         body, etag = content.body, f'"{content.digest}"'
         fields = _ALWAYS | {"cache-control": content.cache_control, "vary": "Accept-Encoding"}
-        if content.gzipped is not None and _takes_gzip(headers.joined("accept-encoding") or ""):
+        if content.gzipped is not None and is_wanted(headers.joined("accept-encoding") or "", "gzip".__eq__):
             body, etag = content.gzipped, f'"{content.digest}-gzip"'
             fields["content-encoding"] = "gzip"
         fields["etag"] = etag
@@ -207,14 +206,6 @@ async def _refuse_method(send: Send) -> None:
     }
     await send({"type": "http.response.start", "status": 405, "headers": encode_headers(fields)})
     await send({"type": "http.response.body", "body": body})
-
-
-def _takes_gzip(accept: str) -> bool:
-    for each in accept.lower().replace(" ", "").split(","):
-        coding, _, quality = each.partition(";")
-        if coding == "gzip":
-            return not _NO_QUALITY.fullmatch(quality)
-    return False
 
 
 def _is_listed(etag: str, field: str | None) -> bool:

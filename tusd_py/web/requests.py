@@ -35,6 +35,11 @@ def headers_of(scope: Scope) -> Headers:
     return cast("Headers", headers)
 
 
+def path_of(scope: Scope) -> str:
+    """The request's path below where the application is mounted."""
+    return str(scope["path"].removeprefix(scope.get("root_path", "")))
+
+
 _ACCOUNT_KEY = "tusd_py.account"
 
 

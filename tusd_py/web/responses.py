@@ -5,7 +5,7 @@ from __future__ import annotations
 import http
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.responses import Response
 from starlette.types import Send
@@ -43,13 +43,18 @@ def error_response(error: TusError, *, accept: str, is_head: bool) -> Response:
     return response
 
 
-def _wants_json(accept: str) -> bool:
-    """Whether JSON is named and not excluded (`q=0`); `*/*` is everybody's and means text."""
-    for each in accept.lower().replace(" ", "").split(","):
-        media_type, *parameters = each.split(";")
-        if media_type.endswith(("/json", "+json")) and not any(_NO_QUALITY.fullmatch(each) for each in parameters):
+def is_wanted(field: str, fits: Callable[[str], bool]) -> bool:
+    """Whether an Accept field names, and does not exclude (`q=0`), something that fits; names are in lower case."""
+    for each in field.lower().replace(" ", "").split(","):
+        name, *parameters = each.split(";")
+        if fits(name) and not any(_NO_QUALITY.fullmatch(parameter) for parameter in parameters):
             return True
     return False
+
+
+def _wants_json(accept: str) -> bool:
+    """`*/*` is everybody's and means text."""
+    return is_wanted(accept, lambda media_type: media_type.endswith(("/json", "+json")))
 
 
 def _problem(error: TusError) -> str:

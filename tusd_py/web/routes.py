@@ -22,7 +22,7 @@ from tusd_py.logs import event
 from tusd_py.protocol import tus
 from tusd_py.protocol.headers import Headers
 from tusd_py.web import downloads
-from tusd_py.web.requests import Proxies, account_of, has_own_server, headers_of, source_of
+from tusd_py.web.requests import Proxies, account_of, has_own_server, headers_of, path_of, source_of
 from tusd_py.web.responses import encode_headers, send_empty
 
 log = logging.getLogger("tusd_py.web")
@@ -80,15 +80,15 @@ class TusEndpoint:
 
     def owns(self, scope: Scope) -> bool:
         """Whether the path of a request is one of ours."""
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return bool(path.startswith(self._base_path) or path == self._base_path.rstrip("/"))
+        path = path_of(scope)
+        return path.startswith(self._base_path) or path == self._base_path.rstrip("/")
 
     def _name(self, scope: Scope) -> str:
         """What follows the base path, exactly: a route's expression would take an id with a line end for the id."""
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path_of(scope)
         if path == self._base_path.rstrip("/"):
             return ""
-        return str(path.removeprefix(self._base_path).removesuffix("/"))
+        return path.removeprefix(self._base_path).removesuffix("/")
 
     def _warn_without_lifespan(self) -> None:
         if not self.has_lifespan:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cutting_proxy import CuttingProxy
 from page_bundle import MissingNode, build_page
-from page_visit import MIB, PLAIN_PICKER, Visit, Visitor, check_page, page_url
+from page_visit import MIB, PLAIN_PICKER, StalledSender, Visit, Visitor, check_page, page_url
 from upload_server import UploadServer
 
 if TYPE_CHECKING:
@@ -77,12 +77,6 @@ def server(bundle: Path, tmp_path: Path) -> Iterator[UploadServer]:
 
 
 @pytest.fixture
-def proxy(server: UploadServer) -> Iterator[CuttingProxy]:
-    with CuttingProxy(server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def visit(context: BrowserContext, server: UploadServer) -> Iterator[Visitor]:
     """Makes tabs on the page; what their consoles said is looked at in the end."""
     visits: list[Visit] = []
@@ -124,3 +118,17 @@ def make_file(tmp_path: Path) -> Callable[[str, int], Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def send_and_stall(proxy: CuttingProxy, through_proxy: Visit, make_file: Callable[[str, int], Path]) -> StalledSender:
+    """Chooses a new file, whose upload stalls after so many bytes."""
+
+    def send(name: str, size: int, *, after: int) -> Path:
+        path = make_file(name, size)
+        proxy.break_after(after, how="stall")
+        through_proxy.choose(path)
+        proxy.wait_for_stall()
+        return path
+
+    return send

@@ -137,6 +137,7 @@ class Visit:
 
 
 Visitor = Callable[..., Visit]
+StalledSender = Callable[..., Path]
 
 
 def check_page(server: UploadServer) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 from cutting_proxy import CuttingProxy
-from page_visit import HANDLE_PICKER, MIB, Visit, Visitor, check_same, kill_browser, page_url
+from page_visit import HANDLE_PICKER, MIB, StalledSender, Visit, Visitor, check_same, kill_browser, page_url
 from upload_server import UploadServer
 
 if TYPE_CHECKING:
@@ -20,12 +20,9 @@ MakeFile = Callable[[str, int], Path]
 
 
 def test_after_a_reload_the_file_is_chosen_again_and_goes_on(
-    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile
+    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, send_and_stall: StalledSender
 ) -> None:
-    path = make_file("thesis.zip", 40 * MIB)
-    proxy.break_after(25 * MIB, how="stall")
-    through_proxy.choose(path)
-    proxy.wait_for_stall()
+    path = send_and_stall("thesis.zip", 40 * MIB, after=25 * MIB)
 
     through_proxy.reload()
     assert through_proxy.asked_to_stay == 1
@@ -41,12 +38,9 @@ def test_after_a_reload_the_file_is_chosen_again_and_goes_on(
 
 
 def test_a_stopped_upload_goes_on_when_its_file_is_dropped(
-    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile
+    server: UploadServer, through_proxy: Visit, send_and_stall: StalledSender
 ) -> None:
-    path = make_file("thesis.zip", 20 * MIB)
-    proxy.break_after(12 * MIB, how="stall")
-    through_proxy.choose(path)
-    proxy.wait_for_stall()
+    path = send_and_stall("thesis.zip", 20 * MIB, after=12 * MIB)
     url = through_proxy.records()[0]["url"]
 
     through_proxy.reload()
@@ -58,12 +52,9 @@ def test_a_stopped_upload_goes_on_when_its_file_is_dropped(
 
 
 def test_another_file_is_refused_in_words_and_not_sent(
-    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile
+    server: UploadServer, through_proxy: Visit, make_file: MakeFile, send_and_stall: StalledSender
 ) -> None:
-    path = make_file("thesis.zip", 20 * MIB)
-    proxy.break_after(12 * MIB, how="stall")
-    through_proxy.choose(path)
-    proxy.wait_for_stall()
+    path = send_and_stall("thesis.zip", 20 * MIB, after=12 * MIB)
     through_proxy.reload()
     through_proxy.wait_for(path.name, "stopped")
     before = server.offset(through_proxy.records()[0]["url"])
@@ -103,12 +94,9 @@ def test_with_a_handle_an_upload_goes_on_after_a_reload_by_itself(
 
 @pytest.mark.usefixtures("api")
 def test_an_upload_that_the_server_lost_can_be_started_over(
-    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile
+    server: UploadServer, through_proxy: Visit, send_and_stall: StalledSender
 ) -> None:
-    path = make_file("draft.docx", 20 * MIB)
-    proxy.break_after(12 * MIB, how="stall")
-    through_proxy.choose(path)
-    proxy.wait_for_stall()
+    path = send_and_stall("draft.docx", 20 * MIB, after=12 * MIB)
     through_proxy.button("Pause draft.docx").click()
     through_proxy.wait_for(path.name, "paused")
     url = through_proxy.records()[0]["url"]
@@ -123,12 +111,9 @@ def test_an_upload_that_the_server_lost_can_be_started_over(
 
 
 def test_two_tabs_with_one_file_make_one_upload(
-    server: UploadServer, proxy: CuttingProxy, visit: Visitor, through_proxy: Visit, make_file: MakeFile
+    server: UploadServer, visit: Visitor, through_proxy: Visit, send_and_stall: StalledSender
 ) -> None:
-    path = make_file("shared.bin", 30 * MIB)
-    proxy.break_after(14 * MIB, how="stall")
-    through_proxy.choose(path)
-    proxy.wait_for_stall()
+    path = send_and_stall("shared.bin", 30 * MIB, after=14 * MIB)
     second = visit(through_proxy.url)
     second.may_lose_network = True
     second.choose(path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cutting_proxy import CuttingProxy
-from page_visit import MIB, Visit, Visitor, check_page, check_same, page_url
+from page_visit import MIB, StalledSender, Visit, Visitor, check_page, check_same, page_url
 from upload_server import UploadServer
 
 if TYPE_CHECKING:
@@ -92,12 +92,9 @@ def test_without_a_network_it_says_so_and_waits(
 
 
 def test_a_killed_server_that_comes_back_gets_the_rest(
-    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile
+    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, send_and_stall: StalledSender
 ) -> None:
-    path = make_file("model.bin", 40 * MIB)
-    proxy.break_after(20 * MIB, how="stall")
-    through_proxy.choose(path)
-    proxy.wait_for_stall()
+    path = send_and_stall("model.bin", 40 * MIB, after=20 * MIB)
 
     server.kill()
     proxy.release()
@@ -126,12 +123,9 @@ def test_a_dropped_folder_keeps_its_paths(server: UploadServer, visit: Visitor, 
 
 
 def test_a_paused_upload_rests_and_goes_on(
-    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile
+    server: UploadServer, through_proxy: Visit, send_and_stall: StalledSender
 ) -> None:
-    path = make_file("backup.img", 30 * MIB)
-    proxy.break_after(18 * MIB, how="stall")
-    through_proxy.choose(path)
-    proxy.wait_for_stall()
+    path = send_and_stall("backup.img", 30 * MIB, after=18 * MIB)
 
     through_proxy.button("Pause backup.img").click()
     through_proxy.wait_for(path.name, "paused")
@@ -160,12 +154,9 @@ def test_pause_all_and_resume_all_mean_all(
 
 
 def test_a_cancelled_upload_is_removed_from_the_server_after_a_question(
-    server: UploadServer, proxy: CuttingProxy, through_proxy: Visit, make_file: MakeFile
+    server: UploadServer, through_proxy: Visit, send_and_stall: StalledSender
 ) -> None:
-    path = make_file("mistake.mov", 30 * MIB)
-    proxy.break_after(18 * MIB, how="stall")
-    through_proxy.choose(path)
-    proxy.wait_for_stall()
+    path = send_and_stall("mistake.mov", 30 * MIB, after=18 * MIB)
     url = through_proxy.records()[0]["url"]
 
     through_proxy.button("Cancel mistake.mov").click()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tusd_py.core.upload import UploadId
 from tusd_py.lockers.redis.connection import Connection
 from tusd_py.lockers.redis.lease import Leases
-from tusd_py.lockers.redis.requests import TELL, Requests
+from tusd_py.lockers.redis.requests import Requests
 from tusd_py.lockers.redis.subscription import Subscription
 
 REMIND_SECONDS = 4.0
@@ -49,7 +49,7 @@ class RedisRelay:
 
     def send(self, upload_id: UploadId, message: bytes) -> None:
         line = f"{self._leases.process} {message.decode('ascii')}"
-        self._connection.tell("EVAL", TELL, 1, self._leases.lock_key(upload_id), self._channel, line)
+        self._requests.publish(self._channel, line, upload_id)
 
     def listen(self, heard: Callable[[bytes], None], missed: Callable[[], None]) -> None:
         def received(line: str) -> None:

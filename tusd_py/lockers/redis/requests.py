@@ -34,7 +34,7 @@ return {holder, redis.call('PTTL', KEYS[1])}
 """
 
 # The key is not touched: in a Cluster it leads to where the lock was let go, so that this is heard after that.
-TELL = "return redis.call('PUBLISH', ARGV[1], ARGV[2])"
+_TELL = "return redis.call('PUBLISH', ARGV[1], ARGV[2])"
 
 
 class Requests:
@@ -80,10 +80,13 @@ class Requests:
         self.tell(process_of(holder), f"leave {upload_id} {self._leases.process}", upload_id)
 
     def tell(self, process: str, message: str, about: str) -> None:
-        self._connection.tell("EVAL", TELL, 1, self._leases.lock_key(about), self._channels + process, message)
+        self.publish(self._channels + process, message, about)
 
     def tell_everybody(self, message: str) -> None:
-        self._connection.tell("EVAL", TELL, 1, self._leases.lock_key(self._leases.process), self._everybody, message)
+        self.publish(self._everybody, message, self._leases.process)
+
+    def publish(self, channel: str, message: str, about: str) -> None:
+        self._connection.tell("EVAL", _TELL, 1, self._leases.lock_key(about), channel, message)
 
     # Listening.
 

@@ -17,7 +17,7 @@ from tusd_py.web.api import openapi, reference
 from tusd_py.web.api.query import Listing, Query, watched_ids
 from tusd_py.web.api.status import Status, describe
 from tusd_py.web.api.stream import Stream
-from tusd_py.web.requests import account_of, headers_of
+from tusd_py.web.requests import account_of, headers_of, path_of
 from tusd_py.web.responses import Headers, send_empty
 
 _METHODS = "GET, HEAD, OPTIONS"
@@ -42,11 +42,11 @@ class ApiEndpoint:
         }
 
     def owns(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return bool(path.startswith(self._path) or path == self._path.rstrip("/"))
+        path = path_of(scope)
+        return path.startswith(self._path) or path == self._path.rstrip("/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope["path"].removeprefix(scope.get("root_path", "")).removeprefix(self._path)
+        name = path_of(scope).removeprefix(self._path)
         answer = self._answers.get(name)
         if name == self._path.rstrip("/"):
             answer = self._reference
