@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -150,6 +151,14 @@ async def test_who_leaves_hears_nothing_more_and_costs_nothing(
 # Over a folder.
 
 
+async def heard_of_each_other(one: Relay, two: Relay) -> None:
+    """Until nobody is about to connect to anybody any more."""
+    Ear(one)
+    await until(lambda: two.has_listeners)
+    one.leave()
+    await until(lambda: not two.has_listeners)
+
+
 async def test_who_hears_of_a_new_one_while_it_is_calling_it_hears_it_once(tmp_path: Path) -> None:
     async with of_folder(tmp_path) as one, of_folder(tmp_path) as two:
         ear = Ear(one)
@@ -172,18 +181,37 @@ async def test_a_peer_that_ends_was_perhaps_about_to_say_something(tmp_path: Pat
 
 
 async def test_who_does_not_read_is_hung_up_on_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_module._Line, "longest_backlog_bytes", 100_000)
+    monkeypatch.setattr(file_module._Line, "longest_wait_bytes", 100_000)
     async with of_folder(tmp_path) as one, of_folder(tmp_path) as two:
         ear = Ear(one)
         await until(lambda: two.has_listeners)
-        for _ in range(100):  # without a turn for the loop in which it could be read
-            two.send(ID, b"x" * 50_000)
+        for number in range(100):  # without a turn for the loop in which it could be read
+            two.send(UploadId(f"{number:032x}"), b"x" * 50_000)
         assert two.has_listeners
         await ear.until(lambda ear: ear.misses >= 1)
         ear.lines.clear()
         await until(lambda: two.has_listeners)
         two.send(ID, b"again")
         await ear.until(lambda ear: b"again" in ear.lines)
+
+
+async def test_who_reads_slowly_hears_the_newest_of_each_upload(tmp_path: Path) -> None:
+    """A burst of more than the socket takes: twice a second each worker tells of all uploads that are under way."""
+    ids = [UploadId(f"{number:032x}") for number in range(300)]
+    async with of_folder(tmp_path) as one, of_folder(tmp_path) as two:
+        ear = Ear(one)
+        await until(lambda: two.has_listeners)
+        for offset in range(5):
+            for upload_id in ids:
+                two.send(upload_id, f"{upload_id} {offset} ".encode() + b"x" * 10_000)
+        await ear.until(lambda ear: ear.lines[-1:] == [f"{ids[-1]} 4 ".encode() + b"x" * 10_000])
+        assert ear.misses == 0
+        heard = [line.split()[:2] for line in ear.lines]
+        assert len(heard) < 5 * len(ids)
+        assert dict(heard) == {upload_id.encode(): b"4" for upload_id in ids}
+        assert heard == sorted(heard, key=lambda pair: pair[1])
+        for line in two._audience:
+            assert (line._waiting, line._waiting_bytes) == ({}, 0)
 
 
 async def test_strangers_at_the_socket_harm_nobody(tmp_path: Path) -> None:
@@ -263,6 +291,30 @@ async def test_a_socket_that_was_cleaned_away_is_made_again(tmp_path: Path, monk
         for path in (tmp_path / "news").glob("*.sock"):
             path.unlink()
         await until(lambda: len(list((tmp_path / "news").glob("*.sock"))) == 2)
+        ear = Ear(one)
+        await until(lambda: two.has_listeners)
+        two.send(ID, b"found")
+        await ear.until(lambda ear: ear.lines == [b"found"])
+
+
+async def test_a_folder_that_was_removed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once by who wants to hear; by the others when they look whether they are still listed."""
+    async with of_folder(tmp_path) as one, of_folder(tmp_path) as two:
+        await heard_of_each_other(one, two)
+        shutil.rmtree(tmp_path / "news")
+        ear = Ear(one)
+        await until(lambda: len(list((tmp_path / "news").glob("*.sock"))) == 1)
+        await two._be_listed()
+        await until(lambda: two.has_listeners)
+        two.send(ID, b"found")
+        await ear.until(lambda ear: ear.lines == [b"found"])
+
+
+async def test_who_is_listed_again_while_it_listens_calls_those_who_were_before(tmp_path: Path) -> None:
+    async with of_folder(tmp_path) as one, of_folder(tmp_path) as two:
+        await heard_of_each_other(one, two)
+        shutil.rmtree(tmp_path / "news")
+        await two._be_listed()
         ear = Ear(one)
         await until(lambda: two.has_listeners)
         two.send(ID, b"found")

@@ -18,6 +18,7 @@ from tusd_py.core.upload import Metadata, Upload
 from tusd_py.core.uploads import Uploads
 from tusd_py.metrics import Metrics
 from tusd_py.stores.disk import DiskStore
+from tusd_py.web.api import endpoint as endpoint_module
 from tusd_py.web.api import stream as stream_module
 
 pytestmark = pytest.mark.anyio
@@ -94,9 +95,11 @@ class House:
         self.uploads: Uploads = app.state.uploads
 
     @asynccontextmanager
-    async def watching(self, query: str = "", since: str = "", method: str = "GET") -> AsyncIterator[Reader]:
+    async def watching(
+        self, query: str = "", since: str = "", method: str = "GET", host: str = "h"
+    ) -> AsyncIterator[Reader]:
         reader = Reader()
-        headers = [(b"host", b"h")] + ([(b"last-event-id", since.encode())] if since else [])
+        headers = [(b"host", host.encode())] + ([(b"last-event-id", since.encode())] if since else [])
         scope = {
             "type": "http", "method": method, "path": "/api/events", "root_path": "", "scheme": "http",
             "query_string": query.encode(), "headers": headers, "http_version": "1.1",
@@ -191,6 +194,39 @@ async def test_silence_is_broken_now_and_then(house: House, monkeypatch: pytest.
     async with house.watching() as reader:
         await reader.until(lambda reader: reader.comments >= 3)
         assert len(reader.events) == 1
+
+
+async def test_it_ends_when_it_has_lasted_long_and_goes_on_as_a_new_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(stream_module, "LONGEST_SECONDS", 0.05)
+    made = await house.make()
+    async with house.watching(f"id={made.id}") as reader:
+        await reader.until(lambda reader: reader.is_ended)
+        since = reader.events[-1]["id"]
+    await house.append(made, 0, b"abc")
+    async with house.watching(f"id={made.id}", since) as reader:
+        await reader.until(lambda reader: reader.events)
+        assert reader.told == [("upload", 3)]
+
+
+async def test_an_event_is_written_once_for_all_who_watch_all(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    describe = endpoint_module.describe
+
+    def counted(upload: Upload, url: str, progress: Any) -> Any:
+        written.append(url)
+        return describe(upload, url, progress)
+
+    monkeypatch.setattr(endpoint_module, "describe", counted)
+    async with house.watching() as one, house.watching() as two, house.watching(host="other") as three:
+        made = await house.make()
+        for reader in (one, two, three):
+            await reader.until(lambda reader: len(reader.events) == 2)
+        assert one.events[1] == two.events[1]
+        assert three.events[1]["data"]["url"] == f"http://other/files/{made.id}"
+        assert sorted(written) == [f"http://h/files/{made.id}", f"http://other/files/{made.id}"]
 
 
 async def test_offsets_never_go_down_though_news_may_be_older(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """The `core.feed.Relay` of the processes of one machine that share a directory: lines over Unix sockets.
 
 Each process has a socket there. Who wants to hear connects to all others and says `listen`; from then on they send it
-their news. A process that is new tells those that are there `new`, and those that listen connect to it. Who does not
-read, or ends, is hung up on, and connects again.
+their news. A process that is new tells those that are there `new`, and those that listen connect to it. Who reads
+slowly hears only the newest of each upload; who does not read, or ends, is hung up on, and connects again.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from tusd_py.logs import Seldom, event
 log = logging.getLogger("tusd_py.feed")
 
 _AGAIN_SECONDS = 0.25
-_TOUCH_SECONDS = 3600.0
+_TOUCH_SECONDS = 60.0
 _LONGEST_LINE_BYTES = 512 * 1024  # a request's head bounds the metadata, whose escapes are six times as long at most
 _LONGEST_BACKLOG_BYTES = 4 * _LONGEST_LINE_BYTES
+_LONGEST_WAIT_BYTES = 16 * 1024 * 1024  # news of some 20,000 uploads
 
 
 class FileRelay:
@@ -51,9 +52,6 @@ class FileRelay:
             await self._be_listed()
         except OSError as error:
             self._fail(error)
-            return
-        for name in self._others():
-            self._run(self._call(_Line(self, self._calls, None), name, "new"))
 
     async def aclose(self) -> None:
         self.leave()
@@ -76,13 +74,14 @@ class FileRelay:
     def has_listeners(self) -> bool:
         return bool(self._audience)
 
-    def send(self, _upload_id: UploadId, message: bytes) -> None:
+    def send(self, upload_id: UploadId, message: bytes) -> None:
         for line in list(self._audience):
-            line.say(message.decode("ascii"))
+            line.tell(upload_id, message.decode("ascii"))
 
     def listen(self, heard: Callable[[bytes], None], missed: Callable[[], None]) -> None:
         self._heard, self._missed = heard, missed
         self._call_others()
+        self._run(self._be_listed())  # in case that the folder was removed
 
     def leave(self) -> None:
         self._heard, self._missed = None, _nothing
@@ -146,14 +145,22 @@ class FileRelay:
             self._call_again()
 
     async def _be_listed(self) -> None:
-        """Have a socket that the others find, also where somebody cleans up old files."""
+        """Have a socket that the others find, also where somebody removes files, or the whole folder."""
         loop = asyncio.get_running_loop()
+        if self._keeping is not None:
+            self._keeping.cancel()
         self._keeping = loop.call_later(_TOUCH_SECONDS, lambda: self._run(self._be_listed()))
-        if not self._folder.touch():
-            if self._server is not None:
-                self._server.close()
-            listener = self._folder.publish()
-            self._server = await loop.create_unix_server(lambda: _Line(self, self._callers, None), sock=listener)
+        if self._folder.touch():
+            return
+        self._folder.open()
+        listener = self._folder.publish()
+        if self._server is not None:
+            self._server.close()
+        self._server = await loop.create_unix_server(lambda: _Line(self, self._callers, None), sock=listener)
+        for name in self._others():
+            self._run(self._call(_Line(self, self._calls, None), name, "new"))
+        if self._heard is not None:
+            self._call_others()
 
     def _others(self) -> list[str]:
         try:
@@ -190,11 +197,35 @@ class _Line(Lines):
 
     longest_line_bytes: ClassVar[int] = _LONGEST_LINE_BYTES
     longest_backlog_bytes: ClassVar[int] = _LONGEST_BACKLOG_BYTES
+    longest_wait_bytes: ClassVar[int] = _LONGEST_WAIT_BYTES
 
     def __init__(self, relay: FileRelay, lines: set[Lines], name: str | None) -> None:
         super().__init__(lines)
         self.name = name
         self._relay = relay
+        self._is_paused = False
+        self._waiting: dict[UploadId, str] = {}  # of each upload the newest, while the other side does not read
+        self._waiting_bytes = 0
+
+    def tell(self, upload_id: UploadId, line: str) -> None:
+        """Say what happened to an upload. It may take the place of what was not said of it yet."""
+        if not self._is_paused:
+            self.say(line)
+            return
+        self._waiting_bytes += len(line) - len(self._waiting.pop(upload_id, ""))
+        self._waiting[upload_id] = line
+        if self._waiting_bytes > self.longest_wait_bytes:
+            self.abort()
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        while self._waiting and not self._is_paused:
+            line = self._waiting.pop(next(iter(self._waiting)))
+            self._waiting_bytes -= len(line)
+            self.say(line)
 
     def heard(self, line: str) -> None:
         self._relay.understood(self, line)

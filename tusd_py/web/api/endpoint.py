@@ -16,7 +16,7 @@ from tusd_py.web.access import Access
 from tusd_py.web.api import openapi, reference
 from tusd_py.web.api.query import Listing, Query, watched_ids
 from tusd_py.web.api.status import Status, describe
-from tusd_py.web.api.stream import Stream
+from tusd_py.web.api.stream import Stream, Texts, View
 from tusd_py.web.requests import account_of, headers_of, path_of
 from tusd_py.web.responses import Headers, send_empty
 
@@ -34,6 +34,7 @@ class ApiEndpoint:
         self._path = path
         self._base_path = base_path
         self._version = version
+        self._texts = Texts()
         self._answers: dict[str, Answer] = {
             "": self._reference,
             "openapi.json": self._openapi,
@@ -94,7 +95,8 @@ class ApiEndpoint:
         for upload_id in upload_ids or ():
             await self._access.check_upload(scope, upload_id)
         since = headers_of(scope).joined("last-event-id") or since or ""
-        await Stream(self._uploads, upload_ids, self._describe(scope)).run(scope, receive, send, since)
+        view = View(self._base(scope), self._describe(scope), self._texts)
+        await Stream(self._uploads, upload_ids, view).run(scope, receive, send, since)
 
     async def _openapi(self, scope: Scope, _receive: Receive, send: Send) -> None:
         await _send_json(scope, send, self._document | {"servers": [{"url": scope.get("root_path", "") or "/"}]})
@@ -109,9 +111,13 @@ class ApiEndpoint:
     def _document(self) -> dict[str, Any]:
         return openapi.document(self._path, self._version)
 
+    def _base(self, scope: Scope) -> str:
+        """Where uploads are, as this client sees it."""
+        origin = self._access.proxies.origin(scope, headers_of(scope))
+        return f"{origin}{scope.get('root_path', '')}{self._base_path}"
+
     def _describe(self, scope: Scope) -> Callable[[Upload], Status]:
-        base = self._access.proxies.origin(scope, headers_of(scope)) + scope.get("root_path", "") + self._base_path
-        feed = self._uploads.feed
+        base, feed = self._base(scope), self._uploads.feed
         return lambda upload: describe(upload, f"{base}{upload.id}", feed.progress(upload.id))
 
 

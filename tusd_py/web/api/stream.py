@@ -1,14 +1,15 @@
 """Server-Sent Events: the states of uploads as they change. Which events there are stands in `openapi`.
 
-A stream begins with the states as they are, unless it goes on where the last one stopped. It ends when its client goes
-or the server stops; browsers then open it anew by themselves.
+A stream begins with the states as they are, unless it goes on where the last one stopped. It ends when its client goes,
+the server stops, or it has lasted long; browsers then open it anew by themselves.
 """
 
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import anyio
 from starlette.types import Receive, Scope, Send
@@ -21,7 +22,10 @@ from tusd_py.web.api.status import Status
 from tusd_py.web.requests import account_of, wait_for_end
 
 HEARTBEAT_SECONDS = 15.0
+LONGEST_SECONDS = 900.0
+"""Then it ends, and goes on as a new one: at another worker perhaps, or another server behind a balancer."""
 RETRY_MS = 2_000
+_MOST_TEXTS = 1_024
 
 Describe = Callable[[Upload], Status]
 
@@ -32,17 +36,39 @@ _HEADERS = [
 ]
 
 
+class Texts:
+    """The newest events as they were written, for all who watch all uploads under one URL: written once."""
+
+    def __init__(self) -> None:
+        self._texts: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+
+    def text(self, place: str, base: str, write: Callable[[], bytes]) -> bytes:
+        text = self._texts.get((place, base))
+        if text is None:
+            text = self._texts[place, base] = write()
+            if len(self._texts) > _MOST_TEXTS:
+                self._texts.popitem(last=False)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How uploads are shown to one client: `base` is where they are, as it sees it."""
+
+    base: str
+    describe: Describe
+    texts: Texts
+
+
 class Stream:
     """One stream of the news of these uploads, or of all."""
 
-    def __init__(self, uploads: Uploads, upload_ids: frozenset[UploadId] | None, describe: Describe) -> None:
+    def __init__(self, uploads: Uploads, upload_ids: frozenset[UploadId] | None, view: View) -> None:
         self._uploads = uploads
         self._feed: Feed = uploads.feed
         self._upload_ids = upload_ids
-        self._describe = describe
-        self._told: dict[
-            UploadId, int
-        ] = {}  # offsets, which never go down, though news may be older than what was read
+        self._view = view
+        self._told: dict[UploadId, int] = {}  # offsets: they never go down, though news may be older than what we read
 
     async def run(self, scope: Scope, receive: Receive, send: Send, since: str) -> None:
         account_of(scope).is_stream = True
@@ -57,15 +83,16 @@ class Stream:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(watch_client)
-            await _send(send, f"retry: {RETRY_MS}\n\n")
+            await _send(send, b"retry: %d\n\n" % RETRY_MS)
             with self._feed.watch(self._upload_ids, since) as watch:
                 async for text in self._texts(watch):
                     await _send(send, text)
             await send({"type": "http.response.body", "body": b""})
             tasks.cancel_scope.cancel()
 
-    async def _texts(self, watch: Watch) -> AsyncIterator[str]:
-        while not watch.is_over:
+    async def _texts(self, watch: Watch) -> AsyncIterator[bytes]:
+        ends_at = anyio.current_time() + LONGEST_SECONDS
+        while not watch.is_over and anyio.current_time() < ends_at:
             if watch.has_missed:
                 watch.has_missed = False
                 async for text in self._snapshot():
@@ -74,11 +101,11 @@ class Stream:
             with anyio.move_on_after(HEARTBEAT_SECONDS):
                 news = await watch.news()
             if news is None:
-                yield ": heartbeat\n\n"
+                yield b": heartbeat\n\n"
             else:
-                yield "".join(self._text(number, each) for number, each in news)
+                yield b"".join(self._text(number, each) for number, each in news)
 
-    async def _snapshot(self) -> AsyncIterator[str]:
+    async def _snapshot(self) -> AsyncIterator[bytes]:
         place = self._feed.place()
         if self._upload_ids is None:
             yield _event("reset", place, {})
@@ -92,24 +119,26 @@ class Stream:
                 continue  # has been logged; what happens next is told all the same
             else:
                 self._told[upload_id] = upload.offset
-                yield _event("upload", place, self._describe(upload))
+                yield _event("upload", place, self._view.describe(upload))
 
-    def _text(self, number: int, news: News) -> str:
+    def _text(self, number: int, news: News) -> bytes:
         place = self._feed.place(number)
         if news.upload is None:
             self._told.pop(news.upload_id, None)
             return _event("removed", place, {"id": news.upload_id, "reason": news.reason})
         upload = news.upload
-        if self._upload_ids is not None:
-            upload = replace(upload, offset=max(upload.offset, self._told.get(upload.id, 0)))
-            self._told[upload.id] = upload.offset
-        return _event("upload", place, self._describe(upload))
+        if self._upload_ids is None:
+            view = self._view
+            return view.texts.text(place, view.base, lambda: _event("upload", place, view.describe(upload)))
+        upload = replace(upload, offset=max(upload.offset, self._told.get(upload.id, 0)))
+        self._told[upload.id] = upload.offset
+        return _event("upload", place, self._view.describe(upload))
 
 
-def _event(name: str, place: str, data: Status) -> str:
-    return f"id: {place}\nevent: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+def _event(name: str, place: str, data: Status) -> bytes:
+    return f"id: {place}\nevent: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
-async def _send(send: Send, text: str) -> None:
+async def _send(send: Send, text: bytes) -> None:
     if text:
-        await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        await send({"type": "http.response.body", "body": text, "more_body": True})
