@@ -149,7 +149,8 @@ def test_config_prints_every_setting_with_value_and_source(capsys, monkeypatch):
 def test_config_may_be_saved_and_given_back(tmp_path):
     flags = [
         "--host=::1", "--port=0", "--unix-sock=/run/tusd \"x\".sock", "--base-path=/", "--behind-proxy",
-        "--expose-api", "--api-path=/x", "--list-uploads", "--page-path=/page", "--disable-page",
+        "--expose-api", "--api-path=/x", "--list-uploads", "--list-hosts=files.lan,f",
+        "--page-path=/page", "--disable-page",
         "--trusted-proxies=10.0.0.0/8,::1", "--tls-certificate=c.pem", "--tls-key=clé\\.pem", "--tls-mode=tls13",
         "--workers=1", "--max-size=1.5GiB", "--disable-download", "--disable-termination", "--disable-concatenation",
             "--digest=sha512",

@@ -268,7 +268,8 @@ def _endpoint(config: Config, uploads: Uploads, proxies: Proxies) -> TusEndpoint
 def _api(config: Config, uploads: Uploads, proxies: Proxies) -> ApiEndpoint | None:
     if not config.has_api:
         return None
-    access = Access(proxies, may_list=config.list_uploads)
+    hosts = frozenset(host.lower() for host in (config.host, *config.list_hosts))
+    access = Access(proxies, config.list_uploads, hosts)
     return ApiEndpoint(uploads, access, path=config.api_path, base_path=config.base_path, version=__version__)
 
 

@@ -384,3 +384,8 @@ def check_token(item: str) -> None:
     """A name as HTTP allows it for methods and headers (RFC 9110, token)."""
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", item):
         raise ValueError(repr(item))
+
+
+def check_host(item: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", item):
+        raise ValueError(repr(item))

@@ -24,6 +24,7 @@ from tusd_py.config.kinds import (
     Size,
     Switch,
     UrlPath,
+    check_host,
     check_network,
     check_token,
     setting,
@@ -47,6 +48,7 @@ GROUPS = (LISTENING, WORKERS, PROTOCOL, STATUS, CORS, *storage.GROUPS, TIMEOUTS,
 
 SWITCH = Switch()
 NAMES = Listing("names of HTTP, separated by commas", check_token)
+HOSTS = Listing("names of hosts, without scheme and port, separated by commas", check_host)
 PROXIES = Listing("IP addresses and networks such as 10.0.0.0/8, separated by commas", check_network)
 
 
@@ -164,6 +166,12 @@ class Config(storage.Storage):
         "Tell everybody who can reach the server of all uploads, with their URLs, by which they can be downloaded and"
         " removed. For servers that only trusted people can reach.",
         differs="tusd: no such setting.",
+    )  # fmt: skip
+    list_hosts: tuple[str, ...] = setting(
+        (), HOSTS, STATUS,
+        "Names of this server, as in files.example.com, by which it gives that list without TLS, too. By its address and"
+        " by names without a dot it always does. Other names may be strangers', who make them lead here to read the"
+        " list by the browsers of those who visit their pages.",
     )  # fmt: skip
 
     disable_cors: bool = setting(

@@ -1,24 +1,30 @@
 """Who may see what of uploads, beside tus itself: the one place that decides it.
 
 Whoever has an upload's id has the upload: ids are 128 random bits, told to nobody but its creator. All of them at once
-are shown only where the operator says so.
+are shown only where the operator says so, and to no page of another site: it would read the keys to everything.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
 from tusd_py.core.upload import UploadId
 from tusd_py.errors import Refused
+from tusd_py.protocol.headers import Headers
 from tusd_py.web.requests import Proxies, headers_of
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
+    """`hosts`: names of this server, in lower case."""
+
     proxies: Proxies
     may_list: bool = False
+    hosts: frozenset[str] = frozenset()
 
     async def check_upload(self, _scope: Scope, _upload_id: UploadId) -> None:
         """Raise what a request for this upload's state earns if it may not see it."""
@@ -26,12 +32,40 @@ class Access:
     async def check_all(self, scope: Scope) -> None:
         """The same for the states of all uploads."""
         if not self.may_list:
-            raise Refused(
-                "this server does not list its uploads; its operator may turn that on with --list-uploads",
-                code="ERR_LISTING_REFUSED",
-            )
-        # A page of another site, open in a browser that can reach us, could else read the keys to everything.
+            raise _refused("this server does not list its uploads; its operator may turn that on with --list-uploads")
         headers = headers_of(scope)
-        origin = headers.joined("origin")
-        if origin is not None and origin != self.proxies.origin(scope, headers):
-            raise Refused("uploads are not listed to pages of other sites", code="ERR_LISTING_REFUSED")
+        origin = self.proxies.origin(scope, headers)
+        if headers.joined("origin") not in (None, origin) or _is_fetched_by_another_site(headers):
+            raise _refused("uploads are not listed to pages of other sites")
+        if not self._is_own(origin):
+            host = urlsplit(origin).hostname
+            raise _refused(
+                f"uploads are not listed under the name {host} without TLS: anybody may make a name lead here, and then"
+                f" read them in your browser. Use TLS or the IP address, or run the server with --list-hosts {host}"
+            )
+
+    def _is_own(self, origin: str) -> bool:
+        """False for names that may be a stranger's, which his page was loaded under before he made it lead here (DNS
+        rebinding). He has no certificate for ours, nor names without a dot."""
+        url = urlsplit(origin)
+        host = (url.hostname or "").rstrip(".")
+        return url.scheme == "https" or "." not in host or host in self.hosts or _is_address(host)
+
+
+def _is_fetched_by_another_site(headers: Headers) -> bool:
+    """Links may lead here from everywhere: they show what is here to none but who follows them."""
+    return headers.joined("sec-fetch-site") in ("cross-site", "same-site") and (
+        headers.joined("sec-fetch-mode") != "navigate"
+    )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _refused(reason: str) -> Refused:
+    return Refused(reason, code="ERR_LISTING_REFUSED")

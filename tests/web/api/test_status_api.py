@@ -45,7 +45,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 @pytest.fixture
 def client(serve: Serve) -> httpx.Client:
-    return serve(list_uploads=True)
+    return serve(list_uploads=True, list_hosts=("uploads.example",))
 
 
 def make(client: httpx.Client, data: bytes = b"", length: int | None = None, path: str = "/files/", **meta: str) -> str:
@@ -232,6 +232,40 @@ class TestList:
         assert client.get("/api/uploads", headers={"Origin": "http://uploads.example"}).status_code == 200
         for origin in ("https://uploads.example", "http://evil.example", "null"):
             assert client.get("/api/uploads", headers={"Origin": origin}).status_code == 403, origin
+
+    def test_a_page_of_another_site_is_known_by_how_it_asks(self, client: httpx.Client) -> None:
+        for site, mode, expected in [
+            ("cross-site", "no-cors", 403),
+            ("same-site", "cors", 403),
+            ("same-origin", "cors", 200),
+            ("none", "navigate", 200),
+            ("cross-site", "navigate", 200),
+        ]:
+            answer = client.get("/api/uploads", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode})
+            assert answer.status_code == expected, (site, mode)
+
+    @pytest.mark.parametrize(
+        "host",
+        ["127.0.0.1:8080", "[::1]:8080", "localhost", "gpu-box:1080", "Files.Lan", "files.lan.:80", "files.example"],
+    )
+    def test_all_are_listed_under_names_that_are_the_servers(self, serve: Serve, host: str) -> None:
+        client = serve(list_uploads=True, list_hosts=("files.LAN",), host="files.example")
+        assert client.get("/api/uploads", headers={"Host": host}).status_code == 200
+
+    @pytest.mark.parametrize("path", ["/api/uploads", "/api/events"])
+    @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8080", "files.lan.evil.example"])
+    def test_a_name_that_a_stranger_made_lead_here_does_not_list(self, serve: Serve, path: str, host: str) -> None:
+        """DNS rebinding: to the browser the stranger's page and we are of one site then."""
+        client = serve(list_uploads=True, list_hosts=("files.lan",))
+        answer = client.get(path, headers={"Host": host})
+        assert (answer.status_code, answer.text.split(":")[0]) == (403, "ERR_LISTING_REFUSED")
+        assert f"--list-hosts {host.partition(':')[0]}" in answer.text
+
+    def test_names_need_not_be_told_where_tls_proves_them(self, serve: Serve) -> None:
+        headers = {"Host": "evil.example", "X-Forwarded-Proto": "https"}
+        assert serve(list_uploads=True).get("/api/uploads", headers=headers).status_code == 403
+        proxied = serve(list_uploads=True, behind_proxy=True, trusted_proxies=("127.0.0.1",))
+        assert proxied.get("/api/uploads", headers=headers).status_code == 200
 
     def test_one_that_cannot_be_read_does_not_hide_the_others(
         self, client: httpx.Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
