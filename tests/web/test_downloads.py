@@ -207,6 +207,7 @@ async def test_the_whole_upload() -> None:
     assert client.headers == {
         "accept-ranges": "bytes",
         "content-disposition": 'inline; filename="a.png"',
+        "content-security-policy": "sandbox",
         "content-length": str(len(PAYLOAD)),
         "content-type": "image/png",
         "etag": ETAG,
@@ -611,7 +612,7 @@ def test_any_name_gives_a_field_that_parses_back(given_name: str) -> None:
 def test_no_metadata_smuggles_a_header(metadata: dict[str, str]) -> None:
     client = anyio.run(lambda: get(metadata=metadata))  # the client refuses what is no visible ASCII
     assert client.status == 200
-    assert len(client.headers) == 6
+    assert len(client.headers) == 7
 
 
 # Stores that fail and clients that leave.

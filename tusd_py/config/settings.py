@@ -169,8 +169,8 @@ class Config(storage.Storage):
     )  # fmt: skip
     list_hosts: tuple[str, ...] = setting(
         (), HOSTS, STATUS,
-        "Names of this server, as in files.example.com, by which it gives that list without TLS, too. By its address and"
-        " by names without a dot it always does. Other names may be strangers', who make them lead here to read the"
+        "Names of this server, as in files.example.com, by which it gives that list without TLS, too. By its address"
+        " and by names without a dot it always does. Other names may be strangers', who make them lead here to read the"
         " list by the browsers of those who visit their pages.",
     )  # fmt: skip
 

@@ -90,7 +90,12 @@ async def serve(uploads: Uploads, upload: Upload, headers: Headers, send: Send, 
 
     status, wanted = 200, range(length)
     about = validators.headers() + encode_headers(
-        {"content-type": content_type, "content-disposition": disposition, **repr_digest(upload)}
+        {
+            "content-type": content_type,
+            "content-disposition": disposition,
+            "content-security-policy": "sandbox",  # what a browser shows of it acts as nobody on this site
+            **repr_digest(upload),
+        }
     )
     # An empty upload is sent whole, as RFC 9110 14.2 allows: no Content-Range can say "none of 0 bytes", and players
     # that put "bytes=0-" into every request need not fail.
