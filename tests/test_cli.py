@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tusd_py import __version__
+from tusd_py import __version__, cli
 from tusd_py.cli import announcement, main
 from tusd_py.config import SETTINGS, Config, load
 
@@ -208,7 +208,12 @@ def test_config_does_not_load_a_server():
 # Serving.
 
 
-def test_the_start_message(capsys):
+@pytest.fixture
+def has_page(monkeypatch):
+    monkeypatch.setattr(cli, "bundled", Path)
+
+
+def test_the_start_message(capsys, has_page):
     announcement(Config(upload_dir="data", durability="process"))("http://127.0.0.1:8080/files/")
     assert capsys.readouterr().out == (
         f"tusd-py {__version__} is ready: http://127.0.0.1:8080/files/\n"
@@ -233,11 +238,25 @@ def test_the_start_message_without_startup_logs_is_its_first_line(capsys):
         ({}, "unix:/run/files/", None),
     ],
 )
-def test_the_start_message_tells_where_the_page_is(values, url, page, capsys):
+def test_the_start_message_tells_where_the_page_is(values, url, page, capsys, has_page):
     announcement(Config(**values))(url)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(f" is ready: {url}")
     assert [line for line in lines if "page" in line] == ([] if page is None else [f"the page for people: {page}"])
+
+
+def test_the_start_message_tells_of_a_page_that_was_not_built(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "bundled", {}.get)
+    announcement(Config())("http://h:80/files/")
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "the page for people, which was not built (open it to see how): http://h:80/"
+    )
+
+
+@pytest.mark.parametrize(("host", "is_told"), [("0.0.0.0", True), ("::", True), ("127.0.0.1", False)])
+def test_the_start_message_tells_that_others_reach_it(host, is_told, capsys):
+    announcement(Config(host=host))("http://127.0.0.1:80/files/")
+    assert ("others reach it" in capsys.readouterr().out) == is_told
 
 
 @pytest.mark.skipif(not IS_SERVER_THERE, reason="this checkout has no tusd_py.app and tusd_py.server.serve")

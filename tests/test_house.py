@@ -30,7 +30,7 @@ ARROWS = {
     "client": {"errors", "config"},
     "app": {"errors", "config", "core", "stores", "lockers", "web", "logs", "metrics", "memory", "tracing", "bundled"},
     "checking": {"errors", "config", "stores", "app"},
-    "cli": {"errors", "config", "logs", "app", "server", "checking", "client"},
+    "cli": {"errors", "config", "logs", "app", "server", "checking", "client", "bundled"},
     "__main__": {"cli"},
 }
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tusd_py import __version__, checking, client, logs
+from tusd_py.bundled import bundled
 from tusd_py.config import SETTINGS, Config, environment, from_texts, load, to_texts
 from tusd_py.config.reference import config_file, help_text
 from tusd_py.config.sources import read_arguments
@@ -261,12 +262,16 @@ def _place(config: Config) -> str:
 
 def announcement(config: Config) -> Callable[[str], None]:
     """What to call with the URL once the server listens. Its first line is for programs that wait for it."""
+    from tusd_py.server.sockets import LOOPBACK  # noqa: PLC0415
 
     def announce(url: str) -> None:
         lines = [f"tusd-py {__version__} is ready: {url}"]
         if config.show_startup_logs:
             if not config.disable_page and url.startswith("http"):
-                lines.append(f"the page for people: {url.removesuffix(config.base_path)}{config.page_path}")
+                state = "" if bundled("static") else ", which was not built (open it to see how)"
+                lines.append(f"the page for people{state}: {url.removesuffix(config.base_path)}{config.page_path}")
+            if config.host in LOOPBACK and url.startswith("http"):
+                lines.append("others reach it by the names and addresses of this machine")
             lines.append(f"uploads go to {_place(config)}, locker: {config.locker})")
             lines.append("stop with Ctrl-C; settings: tusd-py config, help: tusd-py --help")
         _print("\n".join(lines) + "\n")

@@ -31,10 +31,13 @@ _HINTS = {
     errno.EADDRNOTAVAIL: "this machine does not have that address; check the host",
 }
 
+# Where all addresses of a machine are listened on, a client there reaches this one; nobody can open 0.0.0.0.
+LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
 
 @dataclass(slots=True)
 class Listeners:
-    """Sockets that listen already; `host` and `port` are what a client connects to, `port` 0 for a unix socket."""
+    """Sockets that listen already; `host` and `port` are what was asked for, `port` 0 for a unix socket."""
 
     sockets: list[socket.socket]
     host: str = ""
@@ -45,7 +48,8 @@ class Listeners:
     def url(self, base_path: str, *, is_tls: bool) -> str:
         if self.unix_sock:
             return f"unix:{self.unix_sock}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = LOOPBACK.get(self.host, self.host)
+        host = f"[{host}]" if ":" in host else host
         return f"{'https' if is_tls else 'http'}://{host}:{self.port}{base_path}"
 
     def share(self, count: int) -> list[list[socket.socket]]:
@@ -108,7 +112,7 @@ def listen(host: str, port: int) -> Listeners:
         Listeners(sockets).close()
         hint = _HINTS.get(failure.errno or 0, failure.strerror)
         raise ConfigError(f"cannot listen on {_show(host, port)}: {hint}") from failure
-    return Listeners(sockets, host or "0.0.0.0", sockets[0].getsockname()[1])  # noqa: S104
+    return Listeners(sockets, host, sockets[0].getsockname()[1])
 
 
 def _listen_at(family: int, address: tuple[object, ...], *, is_only: bool) -> socket.socket:

@@ -256,7 +256,7 @@ class _Supervisor:
     def _ended(self, child: Child, how: str) -> None:
         if child.leave_by is None:
             self._lose(child, how)
-        else:
+        elif child.is_ready:  # else it has done nothing yet that anybody could miss
             event(log, "WorkerEnded", worker=child.orders.slot, pid=child.pid, how=how)
 
     def _lose(self, child: Child, how: str) -> None:
