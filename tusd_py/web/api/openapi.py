@@ -10,8 +10,8 @@ from tusd_py.web.api.query import LISTED, LONGEST_TEXT, MOST_IDS, MOST_LISTED
 Schema = dict[str, Any]
 
 _ABOUT = """\
-What uploads are like just now. It only reads: uploads are made and changed by tus (https://tus.io). Whoever has an
-upload's id may see its state; all of them are shown only by a server that runs with --list-uploads."""
+The current state of uploads, read-only: uploads are created and changed by tus (https://tus.io). Whoever knows an
+upload's id may read its state; the list of all uploads is given only by a server that runs with --list-uploads."""
 
 
 def document(path: str, version: str) -> Schema:
@@ -28,12 +28,14 @@ def document(path: str, version: str) -> Schema:
         "components": {
             "schemas": {"Status": _STATUS, "Removed": _REMOVED, "Page": _PAGE, "Problem": _PROBLEM},
             "responses": {
-                "BadQuery": _problem("A parameter is wrong or unknown: `ERR_INVALID_QUERY`."),
-                "Refused": _problem("This server does not list its uploads: `ERR_LISTING_REFUSED`."),
-                "NotFound": _problem("No such upload, or no more: `ERR_UPLOAD_NOT_FOUND`."),
+                "BadQuery": _problem("A parameter is invalid or unknown: `ERR_INVALID_QUERY`."),
+                "Refused": _problem(
+                    "This server does not list its uploads, or not to this page: `ERR_LISTING_REFUSED`."
+                ),
+                "NotFound": _problem("There is no such upload, or it was removed: `ERR_UPLOAD_NOT_FOUND`."),
                 "Gone": _problem("The upload has expired."),
                 "Failed": _problem("The storage failed; try again later."),
-                "Stopping": _problem("The server is stopping, or full; try again soon."),
+                "Stopping": _problem("The server is stopping or overloaded; try again soon."),
             },
         },
     }
@@ -79,25 +81,26 @@ def _or_null(schema: Schema, description: str) -> Schema:
 
 _STATUS: Schema = {
     "type": "object",
-    "description": "One upload as it is now. Every field is always there.",
+    "description": "One upload as it is now. Every field is always present.",
     "properties": {
         "id": _ID | {"description": "The last segment of the upload's URL."},
-        "url": {"type": "string", "format": "uri", "description": "Where it is changed, by tus, and downloaded."},
+        "url": {"type": "string", "format": "uri", "description": "Its address: for tus, and for the download."},
         "state": {
             "enum": [state.value for state in State],
-            "description": "`receiving`: bytes are missing; `assembling`: they are there and are put together; "
-            "`available`: finished, it can be downloaded.",
+            "description": "`receiving`: bytes are missing; `assembling`: all are there and are being put together; "
+            "`available`: finished, ready for download.",
         },
         "kind": {
             "enum": ["single", "partial", "final"],
-            "description": "`partial`: a piece for a `final`, which is joined of them.",
+            "description": "`partial`: a piece of a `final`, which joins several of them; `single`: neither.",
         },
-        "offset": _BYTES | {"description": "So many bytes are safe, from the first on: where the client goes on."},
-        "received": _BYTES | {"description": "So many bytes have arrived, of which `offset` are safe."},
-        "length": _or_null(_BYTES, "Of the whole upload; null: not yet declared."),
+        "offset": _BYTES | {"description": "The number of bytes stored safely. The client continues here."},
+        "received": _BYTES
+        | {"description": "The number of bytes that have arrived; `offset` of them are stored safely."},
+        "length": _or_null(_BYTES, "The size of the whole upload in bytes; null: not declared yet."),
         "missing": {
-            "description": "The bytes from `start` up to, not including, `end` are missing (`end` null: the length is "
-            "not known); null: none.",
+            "description": "The missing bytes: from `start` to `end`, which is not included (`end` null: the length is not "
+            "known yet). Null: none are missing.",
             "oneOf": [
                 {"type": "null"},
                 {
@@ -111,24 +114,24 @@ _STATUS: Schema = {
         "metadata": {
             "type": "object",
             "additionalProperties": {"type": "string"},
-            "description": "What the client said of the file (Upload-Metadata), such as `filename` and `filetype`.",
+            "description": "What the client said about the file (Upload-Metadata), such as `filename` and `filetype`.",
         },
-        "created_at": _or_null(_MOMENT, "Null where tusd wrote the upload, which notes no times."),
-        "touched_at": _or_null(_MOMENT, "When bytes came last."),
-        "expires_at": _or_null(_MOMENT, "When it may be removed if no more bytes come; null: never."),
+        "created_at": _or_null(_MOMENT, "Null for uploads written by tusd, which records no times."),
+        "touched_at": _or_null(_MOMENT, "When the last bytes came."),
+        "expires_at": _or_null(_MOMENT, "When it may be removed, if no more bytes come; null: never."),
         "digest": {
             "type": ["string", "null"],
             "pattern": "^sha(256|512):[0-9a-f]+$",
-            "description": "Of all bytes of a finished upload, where the server keeps digests (--digest).",
+            "description": "Of the whole file, once it is finished, where the server computes digests (--digest).",
         },
-        "is_active": {"type": "boolean", "description": "Bytes come just now, as far as this server has heard."},
+        "is_active": {"type": "boolean", "description": "Whether bytes are arriving now, as far as this server knows."},
         "bytes_per_second": _or_null(
             {"type": "number", "minimum": 0},
-            "Over the last ten seconds, or where nothing was heard of those, over the upload's life; null: unknown.",
+            "Over the last ten seconds, or the whole life of the upload if those are not known; null: unknown.",
         ),
-        "seconds_left": _or_null({"type": "number", "minimum": 0}, "At that rate; null: unknown."),
-        "partials": {"type": "array", "items": _ID, "description": "What a `final` is made of, in order."},
-        "checks": {"type": "array", "items": {"type": "object"}, "description": "What checks said of it; none yet."},
+        "seconds_left": _or_null({"type": "number", "minimum": 0}, "At this rate; null: unknown."),
+        "partials": {"type": "array", "items": _ID, "description": "The uploads that a `final` is made of, in order."},
+        "checks": {"type": "array", "items": {"type": "object"}, "description": "Results of checks; none yet."},
     },
     "additionalProperties": False,
 }
@@ -136,7 +139,7 @@ _STATUS["required"] = list(_STATUS["properties"])
 
 _REMOVED: Schema = {
     "type": "object",
-    "description": "An upload that is not there, or no more.",
+    "description": "An upload that does not exist, or was removed.",
     "properties": {"id": _ID, "reason": {"enum": ["terminated", "expired", "unknown"]}},
     "required": ["id", "reason"],
     "additionalProperties": False,
@@ -148,8 +151,8 @@ _PAGE: Schema = {
         "uploads": {"type": "array", "items": _reference("Status")},
         "next": {
             "type": ["string", "null"],
-            "description": "The `cursor` of the next page; null: this was the last. A page may have fewer uploads than "
-            "`limit`, or none, before that.",
+            "description": "The `cursor` of the next page; null: this is the last one. Also a page before the last may "
+            "have fewer uploads than `limit`, or none.",
         },
     },
     "required": ["uploads", "next"],
@@ -174,10 +177,10 @@ _FAILURES = {"500": _response("Failed"), "503": _response("Stopping")}
 _GET_UPLOAD: Schema = {
     "operationId": "getUpload",
     "summary": "The state of one upload",
-    "description": "Waits for nobody and interrupts nothing.",
+    "description": "Takes no lock: it neither waits for the upload nor interrupts it.",
     "parameters": [_parameter("id", "The upload's id.", _ID, "path", required=True)],
     "responses": {
-        "200": _json("Its state.", _reference("Status")),
+        "200": _json("The state.", _reference("Status")),
         "400": _response("BadQuery"),
         "404": _response("NotFound"),
         "410": _response("Gone"),
@@ -188,23 +191,23 @@ _GET_UPLOAD: Schema = {
 _LIST_UPLOADS: Schema = {
     "operationId": "listUploads",
     "summary": "All uploads of the server, page by page",
-    "description": "In no order that means anything. Expired ones are left out.",
+    "description": "In no particular order. Expired uploads are left out.",
     "parameters": [
         _parameter(
-            "limit", "So many uploads are looked at; the filters choose among them.",
+            "limit", "How many uploads to look at; the filters choose among these.",
             {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": LISTED},
         ),
         _parameter(
-            "cursor", "What `next` said in the answer before.",
+            "cursor", "The `next` of the previous page.",
             {"type": "string", "pattern": "^[!-~]{1,1024}$"},
         ),
         _parameter("state", "Only those in this state.", {"enum": [state.value for state in State], "type": "string"}),
         _parameter(
-            "name", "Only those whose file name has this in it, whatever the case.",
+            "name", "Only those whose file name contains this, in upper or lower case.",
             {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT},
         ),
-        _parameter("created_after", "Only those made then or later.", _MOMENT),
-        _parameter("created_before", "Only those made earlier.", _MOMENT),
+        _parameter("created_after", "Only those created then or later.", _MOMENT),
+        _parameter("created_before", "Only those created earlier.", _MOMENT),
     ],
     "responses": {
         "200": _json("One page.", _reference("Page"))
@@ -219,27 +222,28 @@ _WATCH: Schema = {
     "operationId": "watchUploads",
     "summary": "The states of uploads as they change, as Server-Sent Events",
     "description": (
-        "Begins with the states as they are. `event: upload` brings a Status, at most twice a second for each; "
-        "`event: removed` a Removed; `event: reset`, only where all are watched, says that something was missed: read "
-        "the list anew. A comment comes every 15 seconds. With `Last-Event-ID` a stream goes on where that event was, "
-        "if this server remembers."
+        "Begins with the current states. `event: upload` brings a Status, at most twice a second for each upload; "
+        "`event: removed` a Removed. `event: reset`, only where all are watched, means that something was missed: read "
+        "the list again. A comment comes every 15 seconds. With `Last-Event-ID` the stream continues after that event, "
+        "if the server still remembers it. A stream ends after a quarter of an hour at the latest: open it again, as "
+        "browsers do by themselves."
     ),
     "parameters": [
         _parameter(
-            "id", "Which uploads; without any: all of them, where this server lists its uploads.",
+            "id", "The uploads to watch; none: all of them, if this server lists its uploads.",
             {"type": "array", "items": _ID, "maxItems": MOST_IDS}, style="form", explode=True,
         ),
         _parameter(
-            "Last-Event-ID", "The id of the last event that was seen; browsers send it by themselves.",
+            "Last-Event-ID", "The id of the last event that was received; browsers send it by themselves.",
             {"type": "string", "pattern": "^[!-~]{1,1024}$"}, "header",
         ),
         _parameter(
-            "last_event_id", "The same, for a stream that is opened anew.",
+            "last_event_id", "The same, for a program that opens a new stream.",
             {"type": "string", "pattern": "^[!-~]{1,1024}$"},
         ),
     ],
     "responses": {
-        "200": {"description": "Events, without end.",
+        "200": {"description": "Events, as they happen.",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}}},
         "400": _response("BadQuery"),
         "403": _response("Refused"),
