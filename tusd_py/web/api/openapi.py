@@ -99,8 +99,8 @@ _STATUS: Schema = {
         | {"description": "The number of bytes that have arrived; `offset` of them are stored safely."},
         "length": _or_null(_BYTES, "The size of the whole upload in bytes; null: not declared yet."),
         "missing": {
-            "description": "The missing bytes: from `start` to `end`, which is not included (`end` null: the length is not "
-            "known yet). Null: none are missing.",
+            "description": "The missing bytes: from `start` to `end`, which is not included (`end` null: the length is "
+            "not known yet). Null: none are missing.",
             "oneOf": [
                 {"type": "null"},
                 {
