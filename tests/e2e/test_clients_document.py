@@ -55,7 +55,7 @@ def test_table_has_the_versions_that_are_run() -> None:
     for runtime in ("Chromium", "Node"):
         expected += [("tus-js-client", npm_version("tus-js-client", release), runtime) for release in FOLDERS]
     expected += [("tuspy", tuspy_version(), "Python"), ("tus-java-client", maven_version(), "Java")]
-    expected += [("tus_client", cargo_version("tus_client"), "Rust")]
+    expected += [("tus_client", cargo_version("tus_client"), "Rust"), ("tusgo", go_version("tusgo"), "Go")]
     assert table == expected, "a lock file has changed: try the clients, then correct docs/clients.md"
 
 
@@ -153,3 +153,8 @@ def maven_version() -> str:
 def cargo_version(crate: str) -> str:
     packages = tomllib.loads((FOLDER / "rust" / "Cargo.lock").read_text())["package"]
     return next(each["version"] for each in packages if each["name"] == crate)
+
+
+def go_version(module: str) -> str:
+    (version,) = re.findall(rf"/{module} v([\d.]+)$", (FOLDER / "go" / "go.mod").read_text(), re.MULTILINE)
+    return str(version)
