@@ -224,6 +224,7 @@ def _page(config: Config, uploads: Uploads) -> dict[str, ASGIApp]:
         "listing": config.list_uploads,
         "canTerminate": uploads.offers.termination,
         "canDownload": uploads.offers.download,
+        "expires": uploads.offers.expiration,
         "digest": config.digest,
     }
     return page.make_apps(bundled("static"), config.page_path, config.base_path, config.api_path, facts)

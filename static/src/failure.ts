@@ -20,7 +20,7 @@ export class TransferError extends Error {
 }
 
 /** `retry` needs a person first, `restart` a new upload, `choose` the file once more. */
-export function judge(status: number, body: string): Failure {
+export function judge(status: number, body: string, isNew = false): Failure {
   const code = /ERR_[A-Z_]+/.exec(body)?.[0] ?? "";
   // What a proxy says is a page, and not for people.
   const said = body.startsWith("ERR_") ? body.replace(/^ERR_[A-Z_]+:\s*/, "").trim().slice(0, 200) : "";
@@ -35,6 +35,7 @@ export function judge(status: number, body: string): Failure {
   }
   if (status === 507) return lasting("retry", t.failures.full);
   if (status >= 500) return passing(t.failures.trouble);
+  if (isNew && [404, 405, 410].includes(status)) return lasting("retry", t.failures.nowhere);
   if (status === 404 || status === 410) return lasting("restart", t.failures.gone);
   if (status === 413) return lasting("retry", code ? t.failures.tooLarge : t.failures.bodyTooLarge);
   if (status === 460) return lasting("retry", t.failures.damaged);

@@ -3,6 +3,8 @@
 import { computed, signal } from "@preact/signals";
 import { type Picture, chunkAt } from "./chunks";
 import { type Remedy } from "./failure";
+import type { Incoming } from "./intake";
+import { visible } from "./names";
 import { Pace } from "./pace";
 import type { UploadRecord } from "./registry";
 
@@ -28,11 +30,13 @@ export class Item {
   readonly type: string;
   readonly size: number;
   readonly lastModified: number;
-  readonly chunkBytes: number;
   readonly addedAt: number;
+  readonly place: number;
 
   readonly file = signal<File | null>(null);
   readonly hasHandle = signal(false);
+  readonly changed = signal<Incoming | null>(null); // its file as it is now, where that is not what the upload began with
+  readonly chunkBytes = signal(0);
   readonly url = signal<string | null>(null);
   readonly phase = signal<Phase>("queued");
   readonly saved = signal(0);
@@ -55,7 +59,7 @@ export class Item {
   });
   readonly picture = computed<Picture>(() => ({
     size: this.size,
-    chunkBytes: this.chunkBytes,
+    chunkBytes: this.chunkBytes.value,
     saved: this.saved.value,
     sent: Math.max(this.saved.value, this.sent.value),
     again: this.again.value,
@@ -70,9 +74,10 @@ export class Item {
       type: this.type,
       size: this.size,
       lastModified: this.lastModified,
-      chunkBytes: this.chunkBytes,
       addedAt: this.addedAt,
+      place: this.place = 0,
     } = record);
+    this.chunkBytes.value = record.chunkBytes;
     this.file.value = file;
     this.phase.value = record.isFinished ? "finished" : file ? "queued" : "stopped";
     this.take(record);
@@ -88,8 +93,9 @@ export class Item {
     if (record.isFinished) this.phase.value = "finished";
   }
 
+  /** As people see it. */
   get title(): string {
-    return this.path || this.name;
+    return visible(this.path || this.name);
   }
 
   /** The server has `offset`, and nothing is under way. */
@@ -112,6 +118,12 @@ export class Item {
     this.phase.value = phase;
   }
 
+  /** How the rest is cut; what is known of the chunks before does not fit any more. */
+  cutAnew(chunkBytes: number): void {
+    if (chunkBytes !== this.chunkBytes.value) this.again.value = new Set();
+    this.chunkBytes.value = chunkBytes;
+  }
+
   markTrouble(): void {
     if (this.size > 0) this.again.value = new Set(this.again.value).add(chunkAt(this.saved.value, this.picture.value));
   }
@@ -126,11 +138,12 @@ export class Item {
       type: this.type,
       size: this.size,
       lastModified: this.lastModified,
-      chunkBytes: this.chunkBytes,
+      chunkBytes: this.chunkBytes.value,
       saved: this.saved.value,
       isPaused: this.phase.value === "paused" || this.phase.value === "failed",
       isFinished: this.isOver.value,
       addedAt: this.addedAt,
+      place: this.place,
       endedAt: this.endedAt,
       digest: this.digest.value,
       verdict: check === "same" || check === "different" ? check : "",
@@ -138,7 +151,17 @@ export class Item {
   }
 }
 
-export function newRecord(file: File, path: string, chunkBytes: number, addedAt = Date.now()): UploadRecord {
+/** Newest first, and those that were added together as they came. */
+export function compareAge(a: Item, b: Item): number {
+  return b.addedAt - a.addedAt || a.place - b.place;
+}
+
+/** The last to end first. */
+export function compareEnd(a: Item, b: Item): number {
+  return (b.endedAt ?? 0) - (a.endedAt ?? 0) || compareAge(a, b);
+}
+
+export function newRecord(file: File, path: string, chunkBytes: number, addedAt: number, place: number): UploadRecord {
   return {
     key: makeKey(),
     url: null,
@@ -152,6 +175,7 @@ export function newRecord(file: File, path: string, chunkBytes: number, addedAt 
     isPaused: false,
     isFinished: false,
     addedAt,
+    place,
     endedAt: null,
     digest: "",
     verdict: "",

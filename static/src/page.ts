@@ -10,6 +10,7 @@ export interface PageConfig {
   listing: boolean;
   canTerminate: boolean;
   canDownload: boolean;
+  expires: boolean; // whether unfinished uploads are removed some time
   digest: Algorithm | "none";
 }
 
@@ -21,6 +22,7 @@ const DEFAULTS: PageConfig = {
   listing: false,
   canTerminate: true,
   canDownload: true,
+  expires: false,
   digest: "none",
 };
 

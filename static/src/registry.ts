@@ -13,6 +13,7 @@ export interface UploadRecord {
   isPaused: boolean;
   isFinished: boolean;
   addedAt: number;
+  place?: number; // among those added with it
   endedAt: number | null;
   digest: string; // "sha256:…", "" before it is known
   verdict: "" | "same" | "different";

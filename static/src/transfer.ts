@@ -71,7 +71,7 @@ async function send(item: Item, endpoint: string, news: TransferNews, signal: Ab
   const upload = new Upload(file, {
     // An endpoint beside a URL would make a new upload in silence when the old one is gone.
     ...(item.url.value ? { uploadUrl: item.url.value } : { endpoint }),
-    chunkSize: item.chunkBytes || Number.POSITIVE_INFINITY,
+    chunkSize: item.chunkBytes.value || Number.POSITIVE_INFINITY,
     retryDelays: null,
     storeFingerprintForResuming: false,
     metadata: describe(item),
@@ -152,7 +152,7 @@ async function explain(error: unknown, item: Item): Promise<Failure> {
   const { status, body } = error instanceof TransferError ? error : new TransferError(0);
   // A file that changed on the disk looks like a broken network.
   if (status === 0 && item.file.value && !(await isReadable(item.file.value))) return unreadable();
-  return judge(status, body);
+  return judge(status, body, !item.url.value);
 }
 
 export async function isReadable(file: File): Promise<boolean> {

@@ -6,8 +6,9 @@ import type { Digests } from "./digests";
 import { TransferError, judge } from "./failure";
 import { formatBytes } from "./format";
 import type { Incoming } from "./intake";
-import { Item, newRecord } from "./item";
-import { explainMismatch, isSame } from "./matching";
+import { Item, compareAge, compareEnd, newRecord } from "./item";
+import { explainMismatch, isChanged, isSame } from "./matching";
+import { visible } from "./names";
 import { type PageConfig } from "./page";
 import type { Registry, UploadRecord } from "./registry";
 import { inspect, remove } from "./server";
@@ -16,14 +17,16 @@ import { t } from "./strings";
 import { transfer } from "./transfer";
 import { type Vault, readPermission } from "./vault";
 
+const UNDO_SECONDS = 10; // at least
+
 export class Uploads {
   readonly items = signal<readonly Item[]>([]); // newest first
+  readonly dismissed = signal<readonly Item[]>([]); // finished ones that were just taken off the list
   readonly notice = signal(""); // what was refused, until it is dismissed
   readonly news = signal(""); // for screen readers
   readonly active = computed(() => this.items.value.filter((item) => !item.isOver.value));
-  readonly finished = computed(() =>
-    this.items.value.filter((item) => item.isOver.value).sort((a, b) => (b.endedAt ?? 0) - (a.endedAt ?? 0)),
-  );
+  readonly finished = computed(() => this.items.value.filter((item) => item.isOver.value).sort(compareEnd));
+  #dismissedAt = 0;
   readonly #running = new Map<string, AbortController>();
 
   constructor(
@@ -37,13 +40,14 @@ export class Uploads {
 
   start(): void {
     this.registry.prune();
-    this.items.value = this.registry.load().map((record) => this.#recall(record));
+    this.#show(this.registry.load().map((record) => this.#recall(record)));
     effect(() => this.#pump());
     void this.#recover().then(() => this.#resumeGranted());
   }
 
   /** Files that belong to a stopped upload go on with it; others are new. */
   add(incoming: readonly Incoming[]): void {
+    this.#settle();
     const tooLarge = incoming.filter(({ file }) => this.page.maxSize > 0 && file.size > this.page.maxSize);
     const fresh: Item[] = [];
     let notice = this.#describeTooLarge(tooLarge);
@@ -52,26 +56,24 @@ export class Uploads {
       const known = this.active.value.find((item) => item.path === each.path && isSame(item, each.file));
       if (known && known.file.value && known.phase.value !== "failed") notice = t.refusedFile.already(known.title);
       else if (known) this.#attach(known, each.file, each.handle);
-      else fresh.push(this.#create(each, now));
+      else fresh.push(this.#create(each, now, fresh.length));
     }
     this.notice.value = notice;
     if (fresh.length === 0) return;
     this.news.value = t.news.added(fresh.length);
-    this.items.value = [...fresh, ...this.items.value];
+    this.#show([...fresh, ...this.items.value]);
   }
 
   /** The file of one stopped upload, chosen again. */
-  give(item: Item, { file, handle }: Incoming): void {
-    const wrong = explainMismatch(item, file);
-    if (wrong) {
-      item.words.value = wrong;
-      this.news.value = wrong;
-    } else {
-      this.#attach(item, file, handle);
-    }
+  give(item: Item, given: Incoming): void {
+    this.#settle();
+    const wrong = explainMismatch(item, given.file);
+    if (wrong) this.#refuse(item, given, wrong);
+    else this.#attach(item, given.file, given.handle);
   }
 
   pause(item: Item): void {
+    this.#settle();
     if (!item.isUnderWay.value && !this.isRunning(item)) return;
     this.#stop(item);
     item.halt("paused");
@@ -82,6 +84,7 @@ export class Uploads {
 
   /** By the person's click, so that the browser may ask for leave to read the file. Whether the file is at hand. */
   async resume(item: Item, mayAsk = true): Promise<boolean> {
+    this.#settle();
     if (!item.file.value) {
       const handle = await this.vault.handle(item.key);
       if (!handle || (await readPermission(handle, mayAsk)) !== "granted") {
@@ -92,28 +95,39 @@ export class Uploads {
       const wrong = file ? explainMismatch(item, file) : t.failures.unreadable;
       if (!file || wrong) {
         item.hasHandle.value = false;
-        item.words.value = wrong;
+        this.#refuse(item, file && { file, path: item.path, handle }, wrong);
         return true; // in words; a second click asks for the file
       }
       item.file.value = file;
     }
+    if (item.phase.value === "failed") item.cutAnew(this.settings.chunkBytes.value);
     item.halt("queued");
     this.remember(item);
     this.news.value = t.news.resumed(item.title);
     return true;
   }
 
-  /** From byte 0, as a new upload. */
+  /** From byte 0, as a new upload in the old one's place. */
   restart(item: Item): void {
+    this.#settle();
     const file = item.file.value;
     if (!file) return;
-    const fresh = new Item(newRecord(file, item.path, this.settings.chunkBytes.value), file);
-    this.forget(item);
-    this.remember(fresh);
-    this.items.value = [fresh, ...this.items.value];
+    const handle = item.hasHandle.value ? this.vault.handle(item.key) : Promise.resolve(null);
+    this.#replace(item, file, handle);
+  }
+
+  /** With the changed file, as a new upload. What was sent of the old one is of no use to anybody. */
+  startOver(item: Item): void {
+    this.#settle();
+    const changed = item.changed.value;
+    if (!changed) return;
+    const url = item.url.value;
+    this.#replace(item, changed.file, Promise.resolve(changed.handle));
+    if (url && this.page.canTerminate) void remove(url).catch(() => undefined); // it may stay there
   }
 
   async cancel(item: Item): Promise<void> {
+    this.#settle();
     this.#stop(item);
     item.isAsking.value = false;
     const url = item.url.value;
@@ -140,8 +154,26 @@ export class Uploads {
     this.items.value = this.items.value.filter((each) => each !== item);
   }
 
-  forgetFinished(): void {
-    for (const item of this.finished.value) this.forget(item);
+  /** Finished ones, off the list; `undo` brings them back. Those of the last seconds count as one action. */
+  dismiss(items: readonly Item[]): void {
+    this.#settle();
+    this.#dismissedAt = Date.now();
+    batch(() => {
+      for (const item of items) this.forget(item);
+      this.dismissed.value = [...this.dismissed.value, ...items];
+    });
+    this.news.value = t.undo.news(t.undo.words(this.dismissed.value));
+  }
+
+  undo(): void {
+    const back = this.dismissed.value;
+    this.dismissed.value = [];
+    this.#show([...this.items.value, ...back]);
+    this.news.value = t.undo.done(back.length);
+    for (const item of back) {
+      this.remember(item);
+      if (item.check.value.state === "hashing") void this.verify(item, false); // it was stopped
+    }
   }
 
   pauseAll(): void {
@@ -158,6 +190,7 @@ export class Uploads {
 
   async verify(item: Item, isAsked: boolean): Promise<void> {
     await this.digests.verify(item, isAsked);
+    if (!this.items.value.includes(item)) return; // it was taken off the list meanwhile
     this.remember(item);
     const state = item.check.value.state;
     this.news.value =
@@ -181,7 +214,8 @@ export class Uploads {
   lose(item: Item): void {
     if (this.isRunning(item)) return; // it will be told so itself
     item.remedy.value = "restart";
-    item.halt("failed", item.isOver.value ? t.failures.removed : t.failures.gone);
+    item.moveTo(0); // what was safe there is not any more
+    item.halt("failed", item.endedAt ? t.failures.removed : t.failures.gone);
   }
 
   isRunning(item: Item): boolean {
@@ -201,11 +235,38 @@ export class Uploads {
     if (known && this.isRunning(known)) return;
     if (!record) this.items.value = this.items.value.filter((item) => item.key !== key);
     else if (known) known.take(record);
-    else this.items.value = [this.#recall(record), ...this.items.value];
+    else this.#show([this.#recall(record), ...this.items.value]);
   }
 
-  #create({ file, path, handle }: Incoming, now: number): Item {
-    const item = new Item(newRecord(file, path, this.settings.chunkBytes.value, now), file);
+  #show(items: Item[]): void {
+    this.items.value = items.sort(compareAge);
+  }
+
+  /** A person did something else: what was dismissed a while ago stays so. */
+  #settle(): void {
+    if (Date.now() - this.#dismissedAt > UNDO_SECONDS * 1000) this.dismissed.value = [];
+  }
+
+  #refuse(item: Item, given: Incoming | null, wrong: string): void {
+    item.words.value = wrong;
+    item.changed.value = given && isChanged(item, given.file) ? given : null;
+    this.news.value = item.changed.value ? `${wrong} ${t.mismatch.choice("")}` : wrong;
+  }
+
+  #replace(item: Item, file: File, handle: Promise<FileSystemFileHandle | null>): void {
+    const record = newRecord(file, item.path, this.settings.chunkBytes.value, item.addedAt, item.place);
+    const fresh = new Item(record, file);
+    this.remember(fresh);
+    void handle.then((own) => own && this.#keepHandle(fresh, own));
+    batch(() => {
+      this.forget(item);
+      this.#show([fresh, ...this.items.value]);
+    });
+    this.news.value = t.news.startedOver(fresh.title);
+  }
+
+  #create({ file, path, handle }: Incoming, now: number, place: number): Item {
+    const item = new Item(newRecord(file, path, this.settings.chunkBytes.value, now, place), file);
     this.remember(item);
     if (handle) void this.#keepHandle(item, handle);
     return item;
@@ -220,8 +281,12 @@ export class Uploads {
 
   #attach(item: Item, file: File, handle: FileSystemFileHandle | null): void {
     item.file.value = file;
+    item.changed.value = null;
+    if (item.remedy.value === "restart" && item.phase.value === "failed") {
+      return this.#replace(item, file, Promise.resolve(handle));
+    }
     if (handle) void this.#keepHandle(item, handle);
-    if (item.remedy.value === "restart" && item.phase.value === "failed") return this.restart(item);
+    if (item.phase.value === "failed") item.cutAnew(this.settings.chunkBytes.value);
     item.halt("queued");
     this.remember(item);
     this.news.value = t.news.resumed(item.title);
@@ -236,7 +301,7 @@ export class Uploads {
   async #recover(): Promise<void> {
     const known = new Set(this.items.value.map((item) => item.key));
     const lost = (await this.vault.records()).filter((record) => !known.has(record.key));
-    if (lost.length > 0) this.items.value = [...lost.map((record) => this.#recall(record)), ...this.items.value];
+    if (lost.length > 0) this.#show([...lost.map((record) => this.#recall(record)), ...this.items.value]);
   }
 
   /** After a reload the browser may still allow to read the files: then nobody has to click. */
@@ -251,7 +316,7 @@ export class Uploads {
   #pump(): void {
     const running = this.items.value.filter((item) => ["sending", "waiting"].includes(item.phase.value)).length;
     const queued = this.items.value.filter((item) => item.phase.value === "queued");
-    const next = queued.sort((a, b) => a.addedAt - b.addedAt).slice(0, Math.max(0, this.settings.parallel.value - running));
+    const next = queued.sort((a, b) => a.addedAt - b.addedAt || a.place - b.place).slice(0, Math.max(0, this.settings.parallel.value - running));
     untracked(() => {
       for (const item of next) void this.#run(item);
     });
@@ -296,6 +361,6 @@ export class Uploads {
     const [first] = tooLarge;
     if (!first) return "";
     if (tooLarge.length > 1) return t.refusedFile.several(tooLarge.length, limit);
-    return t.refusedFile.tooLarge(first.path || first.file.name, formatBytes(first.file.size), limit);
+    return t.refusedFile.tooLarge(visible(first.path || first.file.name), formatBytes(first.file.size), limit);
   }
 }

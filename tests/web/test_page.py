@@ -117,17 +117,24 @@ def test_the_page_is_told_what_the_server_is(client: TestClient) -> None:
         "listing": False,
         "canTerminate": True,
         "canDownload": True,
+        "expires": True,
         "digest": "none",
     }
 
 
 def test_the_page_is_told_what_settings_say(make: Make) -> None:
     client = make(
-        base_path="/a", max_size="5GB", disable_termination=True, disable_download=True, digest="sha256", page_path="/p"
+        base_path="/a",
+        max_size="5GB",
+        disable_termination=True,
+        disable_download=True,
+        digest="sha256",
+        page_path="/p",
+        expire_after=0.0,
     )
     facts = told(plainly(client, "/p/"))
     assert (facts["endpoint"], facts["maxSize"], facts["digest"]) == ("/a/", 5 * 10**9, "sha256")
-    assert (facts["canTerminate"], facts["canDownload"]) == (False, False)
+    assert (facts["canTerminate"], facts["canDownload"], facts["expires"]) == (False, False, False)
 
 
 def test_what_it_is_told_cannot_leave_its_attribute(make: Make) -> None:

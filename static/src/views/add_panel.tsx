@@ -10,7 +10,7 @@ import type { Uploads } from "../uploads";
 import { Icon } from "./icons";
 
 export function AddPanel({ page, settings, uploads }: { page: PageConfig; settings: Settings; uploads: Uploads }) {
-  const isSmall = uploads.items.value.length > 0;
+  const isSmall = uploads.items.value.length + uploads.dismissed.value.length > 0;
   return (
     <section class={isSmall ? "add small" : "add"} aria-label={t.drop.label}>
       <div class="add-sign" aria-hidden="true">
@@ -32,8 +32,8 @@ export function AddPanel({ page, settings, uploads }: { page: PageConfig; settin
           {t.drop.folder}
         </button>
       </div>
-      <div class="settings" role="group" aria-label={t.settings.label} title={t.settings.hint}>
-        <Choice label={t.settings.chunk} choices={CHUNK_CHOICES} value={settings.chunkBytes} name={nameChunk} />
+      <div class="settings" role="group" aria-label={t.settings.label}>
+        <Choice label={t.settings.chunk} hint={t.settings.hint} choices={CHUNK_CHOICES} value={settings.chunkBytes} name={nameChunk} />
         <Choice label={t.settings.parallel} choices={PARALLEL_CHOICES} value={settings.parallel} name={String} />
       </div>
     </section>
@@ -46,14 +46,15 @@ function nameChunk(bytes: number): string {
 
 interface ChoiceProps {
   label: string;
+  hint?: string;
   choices: readonly number[];
   value: Signal<number>;
   name: (choice: number) => string;
 }
 
-function Choice({ label, choices, value, name }: ChoiceProps) {
+function Choice({ label, hint, choices, value, name }: ChoiceProps) {
   return (
-    <label class="choice">
+    <label class="choice" title={hint}>
       <span>{label}</span>
       <select value={value.value} onChange={(event) => (value.value = Number(event.currentTarget.value))}>
         {choices.map((choice) => (

@@ -6,7 +6,9 @@ import { Events } from "../events";
 import { formatBytes, formatMoment, formatPercent, formatRate, formatShare } from "../format";
 import { type PageConfig, ownUrl } from "../page";
 import { type Status, list } from "../server";
+import { visible } from "../names";
 import { t } from "../strings";
+import { Name } from "./name";
 
 const TYPING_MILLISECONDS = 250;
 
@@ -46,9 +48,9 @@ export function AllUploads({ page }: { page: PageConfig }) {
   }, [name.value]);
 
   return (
-    <section aria-label={t.all.label}>
+    <section class="list" aria-label={t.all.label}>
       <div class="list-head">
-        <h2>{t.all.label}</h2>
+        <h2 tabIndex={-1}>{t.all.label}</h2>
         <input
           type="search"
           class="search"
@@ -58,7 +60,14 @@ export function AllUploads({ page }: { page: PageConfig }) {
           onInput={(event) => (name.value = event.currentTarget.value)}
         />
       </div>
-      {state.value === "failed" && <p class="plain">{t.all.failed}</p>}
+      {state.value === "failed" && (
+        <p class="plain" role="alert">
+          {t.all.failed}{" "}
+          <button type="button" class="button small" onClick={() => void load(null)}>
+            {t.all.again}
+          </button>
+        </p>
+      )}
       {state.value === "ready" && rows.value.length === 0 && <p class="plain">{t.all.empty}</p>}
       <ul class="rows">
         {rows.value.map((status) => (
@@ -82,21 +91,14 @@ function place(rows: Status[], status: Status, name: string): Status[] {
 }
 
 function Row({ status, page }: { status: Status; page: PageConfig }) {
-  const title = status.metadata["relativePath"] || status.metadata["filename"] || t.all.nameless;
+  const path = status.metadata["relativePath"] || "";
+  const name = path.split("/").pop() || status.metadata["filename"] || t.all.nameless;
   const isDone = status.state === "available";
   const size = status.length;
   return (
     <li class="upload plain-row" data-state={status.state}>
       <div class="upload-head">
-        <h3 class="upload-name" title={status.id}>
-          {isDone && page.canDownload ? (
-            <a href={ownUrl(status.url, page.endpoint)} target="_blank" rel="noopener">
-              {title}
-            </a>
-          ) : (
-            title
-          )}
-        </h3>
+        <Name path={path} name={name} {...(isDone && page.canDownload ? { href: ownUrl(status.url, page.endpoint) } : {})} />
         <span class="upload-numbers">
           {status.bytes_per_second && !isDone ? <span>{formatRate(status.bytes_per_second)}</span> : null}
           <span>{size === null ? formatBytes(status.received) : formatShare(isDone ? size : status.received, size)}</span>
@@ -107,7 +109,7 @@ function Row({ status, page }: { status: Status; page: PageConfig }) {
         <progress
           max={size ?? undefined}
           value={size === null ? undefined : status.received}
-          aria-label={t.grid.progress(title)}
+          aria-label={t.grid.progress(visible(path || name))}
         >
           {size === null ? "" : formatPercent(status.received, size)}
         </progress>

@@ -1,7 +1,7 @@
 // The page as a whole: the head, what is wrong, where files come in, and the lists. Files may be dropped anywhere.
 
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import type { Connection } from "../connection";
 import { fromTransfer, hasFiles } from "../intake";
 import type { PageConfig } from "../page";
@@ -11,8 +11,11 @@ import type { Uploads } from "../uploads";
 import { AddPanel } from "./add_panel";
 import { AllUploads } from "./all_uploads";
 import { IconButton } from "./buttons";
+import { keepFocus } from "./focus";
 import { Icon } from "./icons";
 import { OwnUploads } from "./own_uploads";
+
+const SILENT_DRAG_MILLISECONDS = 1000; // a drag speaks up each third of a second at least
 
 interface AppProps {
   page: PageConfig;
@@ -24,6 +27,8 @@ interface AppProps {
 export function App({ page, settings, uploads, connection }: AppProps) {
   const isOver = useDrops(uploads);
   const showsAll = useSignal(false);
+  const main = useRef<HTMLElement>(null);
+  useEffect(() => keepFocus(main.current!), []);
   return (
     <>
       <a class="skip" href="#uploads">
@@ -35,7 +40,7 @@ export function App({ page, settings, uploads, connection }: AppProps) {
         </span>
         <h1>{t.title}</h1>
       </header>
-      <main>
+      <main ref={main}>
         <Banner connection={connection} />
         <AddPanel page={page} settings={settings} uploads={uploads} />
         {uploads.notice.value && (
@@ -94,7 +99,13 @@ function Banner({ connection }: { connection: Connection }) {
 function useDrops(uploads: Uploads) {
   const isOver = useSignal(false);
   useEffect(() => {
-    let depth = 0; // enter and leave come for each element
+    let timer = 0;
+    const show = (isShown: boolean) => {
+      clearTimeout(timer);
+      isOver.value = isShown;
+      // A drag that ends elsewhere may tell nobody.
+      if (isShown) timer = window.setTimeout(() => show(false), SILENT_DRAG_MILLISECONDS);
+    };
     const add = async (transfer: DataTransfer) => {
       try {
         uploads.add(await fromTransfer(transfer));
@@ -103,18 +114,16 @@ function useDrops(uploads: Uploads) {
       }
     };
     const listeners: { [Name in keyof WindowEventMap]?: (event: WindowEventMap[Name]) => void } = {
-      dragenter: (event) => {
-        if (hasFiles(event.dataTransfer)) isOver.value = ++depth > 0;
+      dragover: (event) => {
+        if (!hasFiles(event.dataTransfer)) return;
+        event.preventDefault();
+        show(true);
       },
       dragleave: (event) => {
-        if (hasFiles(event.dataTransfer)) isOver.value = --depth > 0;
-      },
-      dragover: (event) => {
-        if (hasFiles(event.dataTransfer)) event.preventDefault();
+        if (!event.relatedTarget) show(false);
       },
       drop: (event) => {
-        depth = 0;
-        isOver.value = false;
+        show(false);
         if (!event.dataTransfer || !hasFiles(event.dataTransfer)) return;
         event.preventDefault();
         void add(event.dataTransfer);

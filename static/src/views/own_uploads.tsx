@@ -3,11 +3,11 @@
 import { useSignal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { formatRate, formatSeconds, formatShare } from "../format";
-import type { Item } from "../item";
+import { type Item, compareEnd } from "../item";
 import type { PageConfig } from "../page";
 import { t } from "../strings";
 import type { Uploads } from "../uploads";
-import { FinishedRow } from "./finished_row";
+import { DismissedRow, FinishedRow } from "./finished_row";
 import { UploadRow } from "./upload_row";
 
 const PAGE_ROWS = 60;
@@ -15,59 +15,61 @@ const PAGE_ROWS = 60;
 export function OwnUploads({ uploads, page }: { uploads: Uploads; page: PageConfig }) {
   const active = uploads.active.value;
   const finished = uploads.finished.value;
-  const section = useRef<HTMLElement>(null);
-  // Where a row that had the focus is replaced, its finished one gets it: a keyboard must not start anew at the top.
-  useLayoutEffect(() => {
-    const keep = (event: FocusEvent) => {
-      const row = (event.target as HTMLElement).closest<HTMLElement>("[data-name]");
-      lastFocused = row?.dataset["name"] ?? "";
-    };
-    section.current?.addEventListener("focusin", keep);
-    return () => section.current?.removeEventListener("focusin", keep);
-  }, []);
-  useLayoutEffect(() => {
-    if (lastFocused && document.activeElement === document.body) {
-      const row = section.current?.querySelector<HTMLElement>(`[data-name="${CSS.escape(lastFocused)}"]`);
-      row?.querySelector<HTMLElement>("a, button")?.focus({ preventScroll: true });
-    }
-  }, [finished.length]);
+  // Where the last one was: all of them are one action.
+  const dismissed = uploads.dismissed.value.slice(-1);
+  const isUnderWay = active.every((item) => item.isUnderWay.value || item.phase.value === "elsewhere");
   return (
-    <section id="uploads" ref={section} aria-label={t.list.label} tabIndex={-1}>
+    <section id="uploads" aria-label={t.list.label} tabIndex={-1}>
       {active.length > 0 && (
-        <>
+        <div class="list" key="active">
           <div class="list-head">
-            <h2>{t.list.active}</h2>
+            <h2 tabIndex={-1}>{isUnderWay ? t.list.active : t.list.unfinished}</h2>
             <Overall items={active} />
             <BulkActions uploads={uploads} />
           </div>
           <Rows items={active} row={(item) => <UploadRow key={item.key} item={item} uploads={uploads} page={page} />} />
           <Legend />
-        </>
+        </div>
       )}
-      {finished.length > 0 && (
-        <>
+      {finished.length + dismissed.length > 0 && (
+        <div class="list" key="finished">
           <div class="list-head">
-            <h2>{t.list.finished}</h2>
-            <span class="overall">{t.list.files(finished.length)}</span>
-            <button type="button" class="button small quiet" title={t.list.forgetHint} onClick={() => uploads.forgetFinished()}>
-              {t.list.forgetFinished}
-            </button>
+            <h2 tabIndex={-1}>{t.list.finished}</h2>
+            <span class="overall">{finished.length > 0 && t.list.files(finished.length)}</span>
+            {finished.length > 0 && (
+              <button type="button" class="button small quiet" title={t.list.forgetHint} onClick={() => uploads.dismiss(finished)}>
+                {t.list.forgetFinished}
+              </button>
+            )}
           </div>
-          <Rows items={finished} row={(item) => <FinishedRow key={item.key} item={item} uploads={uploads} page={page} />} />
-        </>
+          <Rows
+            items={[...finished, ...dismissed].sort(compareEnd)}
+            row={(item) =>
+              dismissed.includes(item) ? (
+                <DismissedRow key={`dismissed ${item.key}`} item={item} uploads={uploads} />
+              ) : (
+                <FinishedRow key={item.key} item={item} uploads={uploads} page={page} />
+              )
+            }
+          />
+        </div>
       )}
     </section>
   );
 }
 
-let lastFocused = "";
-
 function Rows({ items, row }: { items: readonly Item[]; row: (item: Item) => preact.JSX.Element }) {
   const count = useSignal(PAGE_ROWS);
   const hidden = items.length - count.value;
+  const list = useRef<HTMLUListElement>(null);
+  // Who asked for more reads on at the first of them.
+  useLayoutEffect(() => {
+    const first = list.current?.children[count.value - PAGE_ROWS];
+    if (count.value > PAGE_ROWS) first?.querySelector<HTMLElement>("a, button")?.focus();
+  }, [count.value]);
   return (
     <>
-      <ul class="rows">{items.slice(0, count.value).map(row)}</ul>
+      <ul class="rows" ref={list}>{items.slice(0, count.value).map(row)}</ul>
       {hidden > 0 && (
         <button type="button" class="button more" onClick={() => (count.value += PAGE_ROWS)}>
           {t.list.more(Math.min(hidden, PAGE_ROWS))}

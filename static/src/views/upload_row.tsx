@@ -1,15 +1,16 @@
 // One upload under way or stopped: its name, its chunks, where it stands, and what can be done.
 
 import { type Signal, useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { chooseFiles } from "../choose";
-import { formatRate, formatSeconds, formatShare } from "../format";
+import { formatBytes, formatRate, formatSeconds, formatShare } from "../format";
 import type { Item, Phase } from "../item";
 import type { PageConfig } from "../page";
 import { t } from "../strings";
 import type { Uploads } from "../uploads";
 import { IconButton, WordButton } from "./buttons";
 import { Grid } from "./grid";
+import { Name } from "./name";
 
 export interface RowProps {
   item: Item;
@@ -21,9 +22,9 @@ export function UploadRow({ item, uploads, page }: RowProps) {
   const note = useSignal("");
   const phase = item.phase.value;
   return (
-    <li class="upload" data-phase={phase} data-name={item.title}>
+    <li class="upload" data-phase={phase} data-name={item.title} data-key={item.key}>
       <div class="upload-head">
-        <Name item={item} />
+        <Name path={item.path} name={item.name} />
         <div class="upload-actions">
           <Actions item={item} uploads={uploads} />
         </div>
@@ -31,24 +32,8 @@ export function UploadRow({ item, uploads, page }: RowProps) {
       <Grid item={item} note={note} />
       {item.isAsking.value ? <Question item={item} uploads={uploads} page={page} /> : <Foot item={item} note={note} />}
       {item.words.value && !["sending", "waiting"].includes(phase) && <p class="upload-words">{item.words.value}</p>}
+      {item.changed.value && !item.isAsking.value && <Changed item={item} uploads={uploads} page={page} />}
     </li>
-  );
-}
-
-export function Name({ item, href }: { item: Item; href?: string }) {
-  const folder = item.path.slice(0, item.path.lastIndexOf("/") + 1);
-  const name = href ? (
-    <a href={href} target="_blank" rel="noopener" data-focus={item.key}>
-      {item.name}
-    </a>
-  ) : (
-    item.name
-  );
-  return (
-    <h3 class="upload-name" title={item.title}>
-      {folder && <span class="upload-folder">{folder}</span>}
-      {name}
-    </h3>
   );
 }
 
@@ -71,6 +56,7 @@ function Foot({ item, note }: { item: Item; note: Signal<string> }) {
 function describePhase(item: Item): string {
   const phase: Phase = item.phase.value;
   if (phase === "waiting") return item.words.value || t.phase.waiting;
+  if (phase === "stopped" && item.changed.value) return t.phase.failed; // what to do is said below
   if (phase === "stopped") return item.hasHandle.value ? t.phase.needsClick : t.phase.needsFile;
   if (phase === "sending" && !item.url.value) return t.phase.starting;
   if (phase === "sending" && item.sent.value >= item.size) return t.phase.finishing;
@@ -82,19 +68,15 @@ function Actions({ item, uploads }: { item: Item; uploads: Uploads }) {
   // What runs is no signal: a failed one still runs for a moment, and would keep its Pause for ever.
   const isOurs = item.isUnderWay.value || (phase === "elsewhere" && uploads.isRunning(item));
   const needsFile = !item.file.value && !item.hasHandle.value;
-  const choose = async () => {
-    const [chosen] = await chooseFiles(false);
-    if (chosen) uploads.give(item, chosen);
-  };
   const resume = async () => {
-    if (!(await uploads.resume(item))) await choose();
+    if (!(await uploads.resume(item))) await chooseAgain(item, uploads);
   };
   const isLost = phase === "failed" && item.remedy.value === "restart";
   return (
     <>
       {isOurs && <IconButton icon="pause" label={t.act.pause(item.title)} onClick={() => uploads.pause(item)} />}
-      {!isOurs && !isLost && (needsFile || item.remedy.value === "choose") && (
-        <WordButton icon="file" label={t.act.choose(item.title)} short={t.act.chooseShort} onClick={choose} />
+      {!isOurs && !item.changed.value && (isLost ? !item.file.value : needsFile || item.remedy.value === "choose") && (
+        <WordButton icon="file" label={t.act.choose(item.title)} short={t.act.chooseShort} onClick={() => void chooseAgain(item, uploads)} />
       )}
       {!isOurs && phase !== "failed" && !needsFile && (
         <WordButton icon="play" label={t.act.resume(item.title)} short={t.act.resumeShort} onClick={resume} />
@@ -114,6 +96,11 @@ function Actions({ item, uploads }: { item: Item; uploads: Uploads }) {
   );
 }
 
+async function chooseAgain(item: Item, uploads: Uploads): Promise<void> {
+  const [chosen] = await chooseFiles(false);
+  if (chosen) uploads.give(item, chosen);
+}
+
 /** What the server has nothing of is dropped without a question. */
 function ask(item: Item, uploads: Uploads): void {
   if (item.url.value) item.isAsking.value = true;
@@ -122,11 +109,11 @@ function ask(item: Item, uploads: Uploads): void {
 
 function Question({ item, uploads, page }: RowProps) {
   const keep = useRef<HTMLButtonElement>(null);
-  useEffect(() => keep.current?.focus(), []);
+  useLayoutEffect(() => keep.current?.focus(), []);
   const close = () => (item.isAsking.value = false);
   return (
     <div class="upload-question" role="group" aria-label={t.act.cancel(item.title)} onKeyDown={(event) => event.key === "Escape" && close()}>
-      <span>{page.canTerminate ? t.cancel.question : t.cancel.questionKept}</span>
+      <span>{page.canTerminate ? t.cancel.question : t.cancel.questionKept(page.expires)}</span>
       <span class="upload-answers">
         <button type="button" class="button small" ref={keep} onClick={close}>
           {t.cancel.no}
@@ -134,6 +121,20 @@ function Question({ item, uploads, page }: RowProps) {
         <button type="button" class="button small danger" onClick={() => void uploads.cancel(item)}>
           {page.canTerminate ? t.cancel.yes : t.cancel.yesKept}
         </button>
+      </span>
+    </div>
+  );
+}
+
+/** The file is not what it was when the upload began: that one has to be found, or this one sent from its start. */
+function Changed({ item, uploads, page }: RowProps) {
+  const sent = page.canTerminate && item.saved.value > 0 ? formatBytes(item.saved.value) : "";
+  return (
+    <div class="upload-question" role="group" aria-label={t.mismatch.label(item.title)}>
+      <span>{t.mismatch.choice(sent)}</span>
+      <span class="upload-answers">
+        <WordButton icon="file" label={t.act.chooseOld(item.title)} short={t.act.chooseOldShort} onClick={() => void chooseAgain(item, uploads)} />
+        <WordButton icon="retry" label={t.act.restart(item.title)} short={t.act.restartShort} onClick={() => uploads.startOver(item)} />
       </span>
     </div>
   );

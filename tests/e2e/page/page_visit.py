@@ -12,7 +12,7 @@ import re
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,7 +20,7 @@ import requests
 from upload_server import UploadServer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Dialog, Locator, Page
+    from playwright.sync_api import BrowserContext, Dialog, Locator, Page, Route
 
 MIB = 1 << 20
 SECONDS = 1000.0  # Playwright counts in milliseconds
@@ -68,13 +68,19 @@ class Visit:
         self._pick(paths, lambda: self.page.get_by_role("button", name="Choose files").click())
 
     def choose_again(self, name: str, path: Path) -> None:
-        self._pick([path], lambda: self.button(f"Choose file {name} again").click())
+        self.choose_in(f"Choose file {name} again", path)
+
+    def choose_in(self, button: str, path: Path) -> None:
+        self._pick([path], lambda: self.button(button).click())
 
     def drop(self, *paths: Path) -> None:
         """As from a file manager: folders too, which no script in the page could make up."""
+        self.drag("dragEnter", "dragOver", "drop", over=paths)
+
+    def drag(self, *kinds: str, over: Sequence[Path]) -> None:
         session = self.context.new_cdp_session(self.page)
-        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
-        for kind in ("dragEnter", "dragOver", "drop"):
+        data = {"items": [], "files": [str(path) for path in over], "dragOperationsMask": 1}
+        for kind in kinds:
             session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 200, "data": data})
         session.detach()
 
@@ -95,6 +101,10 @@ class Visit:
             error.add_note(f"the page shows: {self.page.locator('main').inner_text()}")
             raise
         return row
+
+    def wait_for_start(self, name: str) -> None:
+        """Until the server knows the upload: before that it is cancelled without a question."""
+        self.wait_for(name, "sending").get_by_text("Starting").wait_for(state="detached")
 
     def link(self, name: str) -> str:
         """The finished upload's URL."""
@@ -134,6 +144,20 @@ class Visit:
         is_network = re.search(r"Failed to load resource: (net::ERR_|.*status of (409|423|50[234]))", text) is not None
         if kind in {"error", "warning"} and not (is_network and self.may_lose_network):
             self.complaints.append(f"{kind}: {text}")
+
+
+class Answers:
+    """What becomes of the bytes that a tab sends: they stay on their way, are refused, or reach the server."""
+
+    def __init__(self, tab: Visit) -> None:
+        self.how: Literal["hold", "refuse", "take"] = "hold"
+        tab.page.route("**/files/*", self._answer)
+
+    def _answer(self, route: Route) -> None:
+        if route.request.method != "PATCH" or self.how == "take":
+            route.continue_()
+        elif self.how == "refuse":
+            route.fulfill(status=403, body="ERR_UPLOAD_REJECTED: not now")
 
 
 Visitor = Callable[..., Visit]

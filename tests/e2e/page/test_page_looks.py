@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cutting_proxy import CuttingProxy
 from page_bundle import STATIC
-from page_visit import MIB, Visit, Visitor, page_url
+from page_visit import MIB, Answers, Visit, Visitor, page_url
 from upload_server import UploadServer
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def opened(chromium: Browser, server: UploadServer, proxy: CuttingProxy) -> Iter
 
 def fill(tab: Visit, proxy: CuttingProxy, make_file: MakeFile) -> None:
     """One finished, one under way that had trouble, one waiting for its turn."""
-    tab.page.get_by_label("At a time").select_option("1")
+    tab.page.get_by_label("Files at a time").select_option("1")
     tab.choose(make_file("notes.txt", 3000))
     tab.wait_for("notes.txt", "finished", check="same")
     proxy.break_after(40 * MIB)
@@ -111,6 +111,41 @@ def test_the_narrowest_phone_needs_no_sideways_scroll(
     tab.shoot("phone-finished", tmp_path)
 
 
+def test_a_phone_has_room_for_all_buttons(opened: Open, make_file: MakeFile, tmp_path: Path) -> None:
+    tab = opened(320, 640, color_scheme="dark", reduced_motion="reduce")
+    tab.context.route("**/files/*", lambda route: route.abort() if route.request.method == "GET" else route.continue_())
+    tab.choose(make_file("notes.txt", 3000))
+    tab.wait_for("notes.txt", "finished", check="unknown")
+    tab.button("Verify notes.txt: read it back and compare").wait_for()
+    path = make_file("observations-of-the-whole-spring.parquet", MIB)
+    Answers(tab)
+    tab.choose(path)
+    tab.wait_for_start(path.name)
+    tab.reload()
+    tab.wait_for(path.name, "stopped")
+    check_no_sideways_scroll(tab)
+    path.write_bytes(b"changed")
+
+    tab.choose_again(path.name, path)
+    tab.button(f"Start over: {path.name}").wait_for()
+    tab.button("Remove notes.txt from this list").click()
+
+    check_no_sideways_scroll(tab)
+    check_accessible(tab)
+    tab.shoot("phone-changed", tmp_path)
+
+
+def test_a_drag_that_ends_elsewhere_leaves_the_page_as_it_was(visit: Visitor, make_file: MakeFile) -> None:
+    tab = visit()
+    tab.drag("dragEnter", "dragOver", over=[make_file("notes.txt", 10)])
+    overlay = tab.page.get_by_text("Drop to upload")
+    overlay.wait_for()
+
+    tab.drag("dragCancel", over=[])
+
+    overlay.wait_for(state="detached")
+
+
 def test_ten_thousand_chunks_are_drawn_in_little_space(
     opened: Open, proxy: CuttingProxy, make_file: MakeFile, tmp_path: Path
 ) -> None:
@@ -156,7 +191,7 @@ def test_a_keyboard_reaches_everything_in_order(visit: Visitor, make_file: MakeF
             "Choose files",
             "Choose a folder",
             "Chunk size",
-            "At a time",
+            "Files at a time",
             "Clear list",
             "notes.txt",
         ),
@@ -167,12 +202,12 @@ def test_a_keyboard_reaches_everything_in_order(visit: Visitor, make_file: MakeF
 def test_choices_are_remembered(visit: Visitor) -> None:
     tab = visit()
     tab.page.get_by_label("Chunk size").select_option("64 MiB")
-    tab.page.get_by_label("At a time").select_option("4")
+    tab.page.get_by_label("Files at a time").select_option("4")
 
     tab.reload()
 
     assert tab.page.get_by_label("Chunk size").evaluate("select => select.selectedOptions[0].text") == "64 MiB"
-    assert tab.page.get_by_label("At a time").input_value() == "4"
+    assert tab.page.get_by_label("Files at a time").input_value() == "4"
 
 
 def test_the_page_is_small_and_asks_nobody_else(server: UploadServer, visit: Visitor, make_file: MakeFile) -> None:

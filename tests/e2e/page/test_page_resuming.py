@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,6 +70,58 @@ def test_another_file_is_refused_in_words_and_not_sent(
     assert len(list(server.directory.glob("*.info"))) == 1
 
 
+@pytest.mark.parametrize("flags", [(), ("--disable-termination",)], ids=["removes", "keeps"])
+def test_a_file_that_changed_since_can_be_sent_from_its_start(
+    bundle: Path, visit: Visitor, make_file: MakeFile, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    with UploadServer(tmp_path / "changed", *flags) as server, CuttingProxy(server.port) as proxy:
+        tab = visit(page_url(proxy.through(server.url)))
+        tab.may_lose_network = True
+        path = make_file("thesis.zip", 20 * MIB)
+        proxy.break_after(12 * MIB, how="stall")
+        tab.choose(path)
+        proxy.wait_for_stall()
+        tab.reload()
+        row = tab.wait_for(path.name, "stopped")
+        old = server.direct(tab.records()[0]["url"])
+        path.write_bytes(bytes(500))
+
+        tab.choose_again(path.name, path)
+        row.get_by_text("This file has 500 B, but the upload began with one of 20 MiB.").wait_for()
+        assert ("removes the" in row.inner_text()) == (not flags)
+        tab.choose_in("Choose the old file: thesis.zip", make_file("elsewhere/thesis.zip", 501))
+        row.get_by_text("This file has 501 B").wait_for()
+        tab.choose_in("Choose the old file: thesis.zip", path)
+        tab.button("Start over: thesis.zip").click()
+
+        tab.wait_for(path.name, "finished", check="same")
+        check_same(server, tab.link(path.name), path)
+        assert tab.page.locator("[data-name]").count() == 1
+        if flags:
+            assert server.offset(old) > 0
+        else:
+            assert server.is_gone(old)
+
+
+def test_the_old_file_goes_on_after_the_changed_one_was_refused(
+    server: UploadServer, through_proxy: Visit, send_and_stall: StalledSender, make_file: MakeFile
+) -> None:
+    path = send_and_stall("thesis.zip", 20 * MIB, after=12 * MIB)
+    through_proxy.reload()
+    row = through_proxy.wait_for(path.name, "stopped")
+    url = through_proxy.records()[0]["url"]
+
+    newer = make_file("elsewhere/thesis.zip", 20 * MIB)
+    os.utime(newer, (0, 0))
+    through_proxy.choose_again(path.name, newer)
+    row.get_by_text("This file was changed since the upload began").wait_for()
+    through_proxy.choose_in("Choose the old file: thesis.zip", path)
+
+    through_proxy.wait_for(path.name, "finished", check="same")
+    assert through_proxy.link(path.name).endswith(url)
+    assert through_proxy.button("Start over: thesis.zip").count() == 0
+
+
 def test_with_a_handle_an_upload_goes_on_after_a_reload_by_itself(
     server: UploadServer, proxy: CuttingProxy, visit: Visitor
 ) -> None:
@@ -108,6 +161,29 @@ def test_an_upload_that_the_server_lost_can_be_started_over(
     through_proxy.wait_for(path.name, "finished", check="same")
     assert not through_proxy.link(path.name).endswith(url)
     through_proxy.complaints.clear()  # 404, as it had to be
+
+
+@pytest.mark.usefixtures("api")
+def test_a_finished_file_that_the_server_lost_is_not_called_safe(
+    server: UploadServer, visit: Visitor, make_file: MakeFile
+) -> None:
+    tab = visit()
+    path = make_file("draft.docx", 900)
+    tab.choose(path)
+    tab.wait_for(path.name, "finished", check="same")
+    url = tab.link(path.name)
+    tab.reload()
+    tab.wait_for(path.name, "finished", check="same")
+    assert requests.delete(url, headers={"Tus-Resumable": "1.0.0"}, timeout=10).status_code == 204
+
+    row = tab.wait_for(path.name, "failed")
+    row.get_by_text("This file was removed from the server.").wait_for()
+    assert "0%, 0 of 1 chunks safe" in (row.get_by_role("progressbar").get_attribute("aria-valuetext") or "")
+    tab.choose_again(path.name, path)
+
+    tab.wait_for(path.name, "finished", check="same")
+    check_same(server, tab.link(path.name), path)
+    assert tab.link(path.name) != url
 
 
 def test_two_tabs_with_one_file_make_one_upload(

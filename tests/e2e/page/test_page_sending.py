@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Route
 
 MakeFile = Callable[[str, int], Path]
+
+
+def answer_with(status: int, body: str) -> Callable[[Route], None]:
+    return lambda route: route.fulfill(status=status, body=body)
 
 
 def metadata_of(server: UploadServer, url: str) -> dict[str, str]:
@@ -140,7 +145,7 @@ def test_pause_all_and_resume_all_mean_all(
 ) -> None:
     paths = [make_file(f"{number}.bin", 12 * MIB) for number in range(3)]
     proxy.break_after(9 * MIB, how="stall")
-    through_proxy.page.get_by_label("At a time").select_option("1")
+    through_proxy.page.get_by_label("Files at a time").select_option("1")
     through_proxy.choose(*paths)
     proxy.wait_for_stall()
 
@@ -220,6 +225,50 @@ def test_a_refusal_is_told_in_words_and_can_be_mended(
     check_same(server, tab.link(path.name), path)
 
 
+def test_an_upload_whose_requests_were_too_large_goes_on_in_smaller_chunks(
+    server: UploadServer, visit: Visitor, make_file: MakeFile
+) -> None:
+    path = make_file("album.zip", 10 * MIB)
+    tab = visit()
+
+    def refuse(route: Route) -> None:
+        if route.request.method == "PATCH":
+            route.fulfill(status=413, body="<html>413 Request Entity Too Large</html>")
+        else:
+            route.continue_()
+
+    tab.page.route("**/files/*", refuse)
+    tab.choose(path)
+    tab.wait_for(path.name, "failed").get_by_text("Choose a smaller chunk size").wait_for()
+    tab.complaints.clear()  # 413
+    tab.page.unroute("**/files/*")
+    tab.page.get_by_label("Chunk size").select_option("1 MiB")
+    tab.button("Try again: album.zip").click()
+
+    tab.wait_for(path.name, "finished", check="same")
+    check_same(server, tab.link(path.name), path)
+    assert re.findall(r"method=PATCH .* bytes=(\d+)", server.log()) == [str(MIB)] * 10
+
+
+def test_a_refused_creation_is_told_in_words_and_can_be_tried_again(visit: Visitor, make_file: MakeFile) -> None:
+    answers = {
+        "closed.zip": (403, "ERR_UPLOAD_REJECTED: uploads are closed", "The server refused it: uploads are closed."),
+        "nowhere.zip": (404, "not found", "The server takes no uploads at this address."),
+        "wrong.zip": (400, "ERR_INVALID_METADATA: too long", "The server answered 400: too long. Try again"),
+    }
+    tab = visit()
+
+    for name, (status, body, words) in answers.items():
+        tab.page.route("**/files/", answer_with(status, body))
+        tab.choose(make_file(name, MIB))
+        tab.wait_for(name, "failed").get_by_text(words).wait_for()
+        tab.page.unroute("**/files/")
+    tab.complaints.clear()  # what it was answered
+    for name in answers:
+        tab.button(f"Try again: {name}").click()
+        tab.wait_for(name, "finished", check="same")
+
+
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_the_servers_own_digest_is_compared(
     bundle: Path, context: BrowserContext, tmp_path: Path, make_file: MakeFile, algorithm: str
@@ -241,7 +290,8 @@ def test_other_bytes_on_the_server_are_found(server: UploadServer, visit: Visito
     tab = visit()
     path = make_file("large.bin", 65 * MIB)
     tab.choose(path)
-    tab.wait_for(path.name, "finished", check="none")
+    row = tab.wait_for(path.name, "finished", check="none")
+    row.get_by_text("Finished. Not compared: larger than 64 MiB. Press Verify to read it back").wait_for()
     with server.path(tab.link(path.name)).open("r+b") as stored:
         stored.seek(64 * MIB)
         stored.write(b"spoilt")
