@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from tusd_py import __version__, checking, client, logs
 from tusd_py.bundled import bundled
+from tusd_py.client import streams
+from tusd_py.client.answers import shown
 from tusd_py.config import SETTINGS, Config, environment, from_texts, load, to_texts
 from tusd_py.config.reference import config_file, help_text
 from tusd_py.config.sources import read_arguments
@@ -37,6 +39,7 @@ WORKER = "worker"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 2 for a wrong setting, else what serving returned."""
+    streams.open_missing()
     is_program = argv is None
     argv = sys.argv[1:] if argv is None else argv
     try:
@@ -44,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _work(int(argv[1]))
         return _run(argv, _own_command() if is_program else None)
     except ConfigError as error:
-        message = " ".join(str(error).splitlines())
-        sys.stderr.write(f"tusd-py: error: {message}\n")
+        message = shown(" ".join(str(error).splitlines()))
+        streams.write(sys.stderr, f"tusd-py: error: {message}\n")
         return 2
 
 
@@ -81,8 +84,8 @@ def _be_client(argv: Sequence[str]) -> int:
     from tusd_py.client import check, upload  # noqa: PLC0415
 
     if client.is_upload(argv):
-        return upload.run(argv[1:], environment.state_folder(), _print)
-    return check.run(argv[1:], checking.HELP, _print)
+        return upload.run(argv[1:], environment.state_folder(), _tell)
+    return check.run(argv[1:], checking.HELP, _tell)
 
 
 def _is_config_wanted(words: Sequence[str]) -> bool:
@@ -106,13 +109,21 @@ def _is_config_wanted(words: Sequence[str]) -> bool:
 
 
 def _print(text: str) -> int:
+    why = streams.why_untold(_tell, text)
+    if why:
+        streams.write(sys.stderr, f"tusd-py: error: {why}\n")
+    return 1 if why else 0
+
+
+def _tell(text: str) -> None:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has left (`| head`). Without this, Python complains once more at exit.
+    except OSError as error:
+        # Without this, Python complains once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        if not isinstance(error, BrokenPipeError):  # that is a reader who has left, as in `| head`
+            raise
 
 
 def _serve(config: Config, lifeline: Lifeline | None = None) -> int:

@@ -58,6 +58,7 @@ class SpoilingProxy:
         self._is_ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.open_patches = 0
         self.port = 0
 
@@ -94,8 +95,12 @@ class SpoilingProxy:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            for writer in self._writers:  # a close waits for bytes that nobody takes any more
+                writer.transport.abort()
+            await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         task = self._loop.create_task(self._relay(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -129,6 +134,7 @@ class SpoilingProxy:
         collected = await reader.readexactly(length) if spoils.is_collecting and length else b""
         head = spoils.request(method, head).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
         up_reader, up_writer = await asyncio.open_connection(HOST, self._upstream)
+        self._writers.add(up_writer)
         self.open_patches += method == "PATCH"
         try:
             up_writer.write(head.encode("latin-1") + collected)

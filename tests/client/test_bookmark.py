@@ -54,7 +54,7 @@ def test_nothing_is_left_where_nothing_was_begun(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"url": 5}', "\x00\xff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"url": 5}', '{"url": "http://["}', "\x00\xff"])
 def test_what_a_crash_left_of_it_is_no_url(content: str, tmp_path: Path) -> None:
     with Bookmark(str(tmp_path), FILE, ENDPOINT) as bookmark:
         bookmark.keep("http://host/files/1")

@@ -21,7 +21,7 @@ from spoilingproxy import SpoilingProxy, Spoils
 from upload_server import VERSION, UploadServer
 from uploading import Uploading, kept
 
-from tusd_py.client import sending, transfer
+from tusd_py.client import sending, session, transfer
 from tusd_py.client.bookmark import Bookmark, Identity
 from tusd_py.config import environment
 
@@ -107,8 +107,8 @@ def test_a_network_that_died_is_given_up(
     server: UploadServer, proxy: CuttingProxy, source: Path, content: bytes, command: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(transfer, "SEND_SECONDS", 0.5)
-    monkeypatch.setattr(transfer, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(session, "SEND_SECONDS", 0.5)
+    monkeypatch.setattr(session, "ANSWER_SECONDS", 0.5)
     proxy.break_after(BREAK_BYTES, how="stall")
     code, out, err = command("upload", str(source), proxy.through(server.url))
     assert code == 0
@@ -403,7 +403,7 @@ def test_the_help_teaches(command: Run) -> None:
 
 @pytest.mark.parametrize("lacking", ["tusclient.client", "requests"])
 def test_without_tuspy_it_says_what_to_install(lacking: str, command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (sending, transfer):
+    for module in (sending, transfer, session):
         monkeypatch.delitem(sys.modules, module.__name__)
     monkeypatch.setitem(sys.modules, lacking, None)
     code, _, err = command("upload", "file", "http://a/files/")

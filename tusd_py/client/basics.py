@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
+from tusd_py.client.answers import address
 from tusd_py.client.findings import Probe, Result, no, unclear, yes
 from tusd_py.client.site import OFFSET_TYPE, TUS, VERSION, Site, Unexpected, Way, stretch
 from tusd_py.client.wire import Answer, WireError
@@ -26,7 +27,10 @@ def direct(site: Site) -> Result:
     if answer.status not in REDIRECTS:
         site.created = answer
         return yes()
-    target = urljoin(site.endpoint, answer.header("location"))
+    try:
+        target = address(site.endpoint, answer.header("location"))
+    except ValueError as error:
+        raise ConfigError(f"{site.endpoint} redirects to an address that cannot be used: {error}") from None
     here, there = urlsplit(site.endpoint), urlsplit(target)
     if here.hostname != there.hostname or (here.scheme == "https" and there.scheme != "https"):
         # Not without being asked: what goes there could be a login.
@@ -102,7 +106,10 @@ def _why_not_created(answer: Answer) -> str:
 
 def location(site: Site) -> Result:
     """Looks for a way to the upload in any case, so that the rest can be tried."""
-    given = urljoin(site.endpoint, site.sample)
+    try:
+        given = site.given(site.sample)
+    except WireError as error:
+        return no(str(error), "the upload cannot be found: Location has to be an http or https URL, or a path")
     here, there = urlsplit(site.endpoint), urlsplit(given)
     # Where TLS would end, nothing is sent: it could be a login.
     is_bare = here.scheme == "https" and there.scheme != "https"

@@ -10,7 +10,10 @@ from dataclasses import asdict
 from statistics import median
 
 from tusd_py.client import CHECK as NAME
+from tusd_py.client import streams
+from tusd_py.client.answers import shown
 from tusd_py.client.examination import Outcome, examine
+from tusd_py.client.interruption import end_at_once
 from tusd_py.client.site import Site, Wishes
 from tusd_py.client.wire import Wire
 from tusd_py.client.words import Words, dashed, endpoint, kept
@@ -35,21 +38,26 @@ def run(argv: Sequence[str], help_text: str, tell: Callable[[str], object]) -> i
         tell(help_text)
         return 0
     if len(given.url) != 1:
-        raise ConfigError(f"one server at a time: {' '.join(given.url)!r}; see tusd-py {NAME} --help")
+        raise ConfigError(f"one server at a time, and these are {len(given.url)} words; see tusd-py {NAME} --help")
     if given.origin and endpoint(given.origin) != f"{given.origin}/":
         raise ConfigError(f"--origin {given.origin!r} is no origin; write it as browsers do: https://app.example.com")
     wishes = Wishes(given.origin, given.body_size, given.pause)
-    site = Site(Wire(dict(given.header)), endpoint(given.url[0]), wishes)
+    url = endpoint(given.url[0])
+    site = Site(Wire(dict(given.header), url), url, wishes)
     try:
         outcome = examine(site, _show_progress, _tell_left)
     except KeyboardInterrupt:
+        end_at_once()
         _say("tusd-py: interrupted\n")
         return _INTERRUPTED
     if given.log_format == "json":
-        tell(json.dumps(_as_object(site, outcome)) + "\n")
+        text = json.dumps(_as_object(site, outcome)) + "\n"
     else:
-        tell("\n".join(_table(site, outcome)) + "\n")
-    return 1 if outcome.missing else 0
+        text = "".join(f"{shown(line)}\n" for part in _table(site, outcome) for line in part.split("\n"))
+    why = streams.why_untold(tell, streams.encodable(text, sys.stdout))
+    if why:
+        _say(f"tusd-py: {why}\n")
+    return 1 if outcome.missing or why else 0
 
 
 def _show_progress(number: int, count: int, title: str) -> None:
@@ -60,12 +68,11 @@ def _show_progress(number: int, count: int, title: str) -> None:
 
 
 def _tell_left(left: list[str]) -> None:
-    _say("tusd-py: could not be removed again: " + "; ".join(left) + "\n")
+    _say(f"tusd-py: could not be removed again: {shown('; '.join(left))}\n")
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    streams.write(sys.stderr, text)
 
 
 def _table(site: Site, outcome: Outcome) -> list[str]:

@@ -54,8 +54,11 @@ def examine(site: Site, report: Report, report_left: Callable[[list[str]], None]
                     raise ConfigError(f"nothing speaks tus at {site.endpoint}: {result.detail}; see what listens there")
                 outcome.is_whole = False
                 break
+    except KeyboardInterrupt:
+        site.wire.haste.begin()
+        raise
     finally:
-        with deferred():
+        with deferred(site.wire.haste):
             outcome.left = site.remove_all()
             report(0, 0, "")
             if outcome.left:

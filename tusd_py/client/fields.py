@@ -122,7 +122,7 @@ def clock(site: Site) -> Result:
 def _instant(text: str) -> float | None:
     try:
         return email.utils.parsedate_to_datetime(text).timestamp() if text else None
-    except ValueError:
+    except (ValueError, OverflowError):  # of the year 1, say
         return None
 
 

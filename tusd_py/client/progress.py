@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
+from tusd_py.client import streams
+from tusd_py.client.answers import shown
+
 BAR_SECONDS = 0.1
 LINE_SECONDS = 10.0
 WINDOW_SECONDS = 10.0
@@ -58,7 +61,7 @@ class Progress:
             self._write(json.dumps({"file": self._name, "event": text, **fields}) + "\n")
         else:
             self._wipe()
-            self._write(f"{self._name}: {text}\n")
+            self._write(f"{shown(self._name)}: {shown(text)}\n")
 
     def end(self) -> None:
         if self._is_json:
@@ -68,7 +71,7 @@ class Progress:
             self._write("\n")
             self._is_bar_shown = False
         else:
-            self._write(f"{self._name}: done, {size(self._total)}\n")
+            self._write(f"{shown(self._name)}: done, {size(self._total)}\n")
 
     def clear(self) -> None:
         self._wipe()
@@ -98,10 +101,10 @@ class Progress:
             moving += f", {span(left_seconds)} left"
         told = f"{self.percent:3}% {size(self._offset)} of {size(self._total)}{moving}"
         if not self._is_bar:
-            self._write(f"{self._name}: {told.strip()}\n")
+            self._write(f"{shown(self._name)}: {told.strip()}\n")
             return
         full = BAR_COLUMNS * self.percent // 100
-        line = f"{self._name[-30:]} [{'#' * full}{'.' * (BAR_COLUMNS - full)}] {told}"
+        line = f"{shown(self._name)[-30:]} [{'#' * full}{'.' * (BAR_COLUMNS - full)}] {told}"
         columns = shutil.get_terminal_size().columns
         self._write(f"\r{line[: columns - 1]:{columns - 1}}")
         self._is_bar_shown = True
@@ -112,8 +115,7 @@ class Progress:
             self._is_bar_shown = False
 
     def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
+        streams.write(self._out, text)
 
 
 def size(count: int) -> str:

@@ -9,13 +9,15 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BufferedReader
+from urllib.parse import urlsplit
 
-import requests
 from tusclient.client import TusClient
 
+from tusd_py.client.answers import is_at_home
 from tusd_py.client.bookmark import Bookmark, Identity
 from tusd_py.client.progress import Progress
-from tusd_py.client.transfer import Transfer, Trouble, ask
+from tusd_py.client.session import Session
+from tusd_py.client.transfer import Transfer, Trouble, ask, private
 
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
@@ -42,12 +44,14 @@ class Sender:
 
     order: Order
     progress: Progress
-    session: requests.Session = field(default_factory=requests.Session)
+    session: Session = field(default_factory=Session)
     has_heard: bool = False  # from the server; before that, it is rather the address that is wrong
+    is_kept: bool = True  # so that the same command goes on with it
+    _said: set[str] = field(default_factory=set)
 
     def check_checksums(self) -> None:
         answer = ask(self.session, "OPTIONS", self.order.endpoint, self.order.headers)
-        if "checksum" not in answer.headers.get("Tus-Extension", "").split(","):
+        if "checksum" not in answer.headers.get("Tus-Extension", "").replace(" ", "").split(","):
             raise Trouble("this server verifies no checksums: leave out --checksum")
 
     def send(self, path: str, file: BufferedReader, metadata: Mapping[str, str]) -> str:
@@ -56,13 +60,23 @@ class Sender:
         with Bookmark(self.order.state_folder, identity, self.order.endpoint) as bookmark:
             if bookmark.url:
                 self.progress.say("going on with what was begun before")
-            url = self._persist(file, metadata, bookmark)
-            if Identity.of(path, file.fileno()) != identity:
-                bookmark.forget()
-                raise Trouble("the file changed while it was sent, and what arrived is a mixture: send it again")
+            try:
+                url = self._persist(file, metadata, bookmark)
+            except Trouble as trouble:
+                self._check_unchanged(path, file, identity, bookmark, trouble)
+                raise
+            self._check_unchanged(path, file, identity, bookmark)
             self._compare(url, file, bookmark)
             bookmark.remove()
             return url
+
+    def _check_unchanged(
+        self, path: str, file: BufferedReader, before: Identity, bookmark: Bookmark, cause: Trouble | None = None
+    ) -> None:
+        """Of trouble, too, a change is the likely cause."""
+        if Identity.of(path, file.fileno()) != before:
+            bookmark.forget()
+            raise Trouble("the file changed while it was sent, and what arrived is a mixture: send it again") from cause
 
     def _persist(self, file: BufferedReader, metadata: Mapping[str, str], bookmark: Bookmark) -> str:
         patience = Patience(self.order.retry_seconds)
@@ -89,12 +103,20 @@ class Sender:
             self.has_heard = True
             self.progress.at(offset)
 
+        def keep(url: str) -> None:
+            bookmark.keep(url)
+            if bookmark.why_unkept:
+                self.is_kept = False
+                self._say_once(f"not remembered, so that it starts anew if interrupted ({bookmark.why_unkept})")
+            if self.order.headers and not is_at_home(self.order.endpoint, url):
+                self._say_once(f"it goes to another host, {urlsplit(url).netloc}, and --header does not go there")
+
         length = os.fstat(file.fileno()).st_size
         transfer = Transfer(
             self.session,
             TusClient(self.order.endpoint, dict(self.order.headers)),
             file,
-            on_url=bookmark.keep,
+            on_url=keep,
             on_bytes=hear,
             url=bookmark.url or None,
             chunk_size=self.order.chunk_bytes,
@@ -111,10 +133,16 @@ class Sender:
             patience.note(transfer.offset)
         return str(transfer.url)
 
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self.progress.say(text)
+
     def _compare(self, url: str, file: BufferedReader, bookmark: Bookmark) -> None:
         """With the digest that the server computed, if it tells one (RFC 9530)."""
         try:
-            told = ask(self.session, "HEAD", url, {**VERSION, **self.order.headers}).headers.get("Repr-Digest", "")
+            headers = {**VERSION, **private(self.order.headers, self.order.endpoint, url)}
+            told = ask(self.session, "HEAD", url, headers).headers.get("Repr-Digest", "")
         except Trouble:
             return  # all bytes are there, and only this is not known
         name, _, value = told.partition("=")

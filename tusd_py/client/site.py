@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
+from tusd_py.client.answers import address
 from tusd_py.client.interruption import deferred
-from tusd_py.client.wire import Answer, Request, Wire
+from tusd_py.client.wire import Answer, Request, Wire, WireError
 
 VERSION = "1.0.0"
 TUS = {"Tus-Resumable": VERSION}
@@ -63,9 +64,16 @@ class Site:
 
     # What it is called.
 
+    def given(self, location: str) -> str:
+        """Raises WireError if nothing can be asked there."""
+        try:
+            return address(self.endpoint, location)
+        except ValueError as error:
+            raise WireError(f"Location cannot be used: {error}") from None
+
     def reach(self, location: str) -> str:
-        """The URL under which an upload can be asked for, whatever is wrong with its Location."""
-        url = urljoin(self.endpoint, location)
+        """The URL under which an upload can be asked for, though its Location may lead elsewhere. Raises WireError."""
+        url = self.given(location)
         if self.way == "as given":
             return url
         here, there = urlsplit(self.endpoint), urlsplit(url)
@@ -83,7 +91,7 @@ class Site:
     def create(self, length: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
         """POST. Whatever it creates will be removed. A header that is "" is left out."""
         told = {**TUS, "Upload-Length": str(length), **(headers or {})}
-        with deferred():
+        with deferred(self.wire.haste):
             answer = self.wire.ask("POST", self.endpoint, {k: v for k, v in told.items() if v}, body)
             if answer.status == 201 and (location := answer.header("location")):
                 self._locations.append(location)
@@ -131,21 +139,25 @@ class Site:
         """Returns what could not be removed, or may still be there."""
         left = []
         while self._locations:
-            url = self.reach(self._locations.pop())
+            location = self._locations.pop()
             try:
-                answer = self.wire.ask("DELETE", url, TUS)
-                if answer.status == 423:
-                    answer = self._removed_later(url)
-                is_gone = answer.is_success or answer.status in (404, 410)
-            except Exception:  # whatever it is, the others are to be removed
-                is_gone = False
-            if not is_gone:
+                url = self.reach(location)
+            except WireError as error:
+                left.append(str(error))
+                continue
+            if self.wire.haste.is_over or not self._is_removed(url):
                 left.append(url)
         return left[::-1]
 
-    def _removed_later(self, url: str) -> Answer:
-        self.head(url)
-        return self.wire.ask("DELETE", url, TUS)
+    def _is_removed(self, url: str) -> bool:
+        try:
+            answer = self.wire.ask("DELETE", url, TUS)
+            if answer.status == 423 and not self.wire.haste.is_on:
+                self.head(url)
+                answer = self.wire.ask("DELETE", url, TUS)
+        except WireError:
+            return False
+        return answer.is_success or answer.status in (404, 410)
 
 
 def stretch(offset: int, count: int) -> bytes:

@@ -6,23 +6,29 @@ a whole chunk in memory. What to do about trouble is left to `sending`.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from io import BufferedReader
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from tusclient.client import TusClient
 from tusclient.uploader import Uploader
 
-SEND_SECONDS = 20.0  # to connect, and for each piece of a body
-ANSWER_SECONDS = 60.0
+from tusd_py.client import session as sessions
+from tusd_py.client.answers import address, is_at_home, number, said
+from tusd_py.client.session import Session
+
 BLOCK_BYTES = 256 << 10
+MOST_BODY_BYTES = 64 << 10  # of an answer: a line of it is shown
+REDIRECTS = {301, 302, 303, 307, 308}
 PASSING = {408, 409, 423, 425, 429, 460, 500, 502, 503, 504, 507}
 GONE = {404, 410}
-_MOST_DIGITS = 19
 
 
 class Trouble(Exception):
@@ -43,7 +49,7 @@ class Transfer(Uploader):  # type: ignore[misc]
 
     def __init__(
         self,
-        session: requests.Session,
+        session: Session,
         client: TusClient,
         file: BufferedReader,
         *,
@@ -62,9 +68,12 @@ class Transfer(Uploader):  # type: ignore[misc]
 
     def create_url(self) -> str:
         answer = self._ask("POST", self.client.url, self.get_url_creation_headers())
-        if answer.status_code != 201 or "Location" not in answer.headers:
+        if answer.status != 201 or "Location" not in answer.headers:
             raise refused("an upload cannot be created", answer)
-        url = str(urljoin(self.client.url, answer.headers["Location"]))
+        try:
+            url = address(self.client.url, answer.headers["Location"])
+        except ValueError as error:
+            raise Trouble(f"the server gives an address that cannot be used: {error}") from None
         if self.client.url.startswith("https://") and not url.startswith("https://"):
             # Neither bytes nor a login go there in the clear.
             raise Trouble(f"the server gives an address without TLS, {url}: tusd-py check {self.client.url} says why")
@@ -72,8 +81,8 @@ class Transfer(Uploader):  # type: ignore[misc]
 
     def get_offset(self) -> int:
         answer = self._ask("HEAD", self.url, self.get_headers())
-        offset = _number(answer.headers.get("Upload-Offset", ""))
-        if not answer.ok or offset is None:
+        offset = number(answer.headers.get("Upload-Offset", ""))
+        if answer.status >= 300 or offset is None:
             raise refused("the upload cannot be gone on with", answer)
         self._on_bytes(offset)
         return offset
@@ -88,15 +97,19 @@ class Transfer(Uploader):  # type: ignore[misc]
         if self.upload_checksum:
             headers["Upload-Checksum"] = f"{self.checksum_algorithm_name} {piece.checksum(self.checksum_algorithm)}"
         answer = self._ask("PATCH", self.url, headers, piece)
-        offset = _number(answer.headers.get("Upload-Offset", ""))
-        if answer.status_code != 204 or offset is None or offset <= self.offset:
+        offset = number(answer.headers.get("Upload-Offset", ""))
+        if answer.status != 204 or offset is None or offset <= self.offset:
             raise refused("bytes are not taken", answer)
         if offset > self.offset + len(piece):
             raise Trouble(f"the server says that it has {offset:,} bytes, which is more than it was sent")
         self.offset = offset
         self._on_bytes(self.offset)
 
-    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: Piece | None = None) -> requests.Response:
+    def get_headers(self) -> dict[str, str]:
+        given = private(self.client.headers, self.client.url, self.url or self.client.url)
+        return {**self.DEFAULT_HEADERS, **given}
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: Piece | None = None) -> Answer:
         return ask(self._session, method, url, headers, body)
 
 
@@ -119,7 +132,10 @@ class Piece:
             yield data
 
     def read(self, count: int) -> bytes:
-        data = self._file.read(min(count, self._length - self._done))
+        try:
+            data = self._file.read(min(count, self._length - self._done))
+        except OSError as error:  # else it would be taken for one of the network
+            raise Trouble(f"the file cannot be read any further: {_told(error)}") from error
         if not data and self._done < self._length:
             raise Trouble("the file became shorter while it was sent")
         self._done += len(data)
@@ -137,39 +153,66 @@ class Piece:
         return b64encode(digest.digest()).decode()
 
 
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`said` is the first line of its body, in brackets."""
+
+    method: str
+    status: int
+    headers: Mapping[str, str]
+    said: str
 
 
-def ask(
-    session: requests.Session, method: str, url: str, headers: Mapping[str, str], body: Piece | None = None
-) -> requests.Response:
+def private(headers: Mapping[str, str], endpoint: str, url: str) -> Mapping[str, str]:
+    """What was given for the endpoint, as far as it may go to that URL: there may be a login among it."""
+    return headers if is_at_home(endpoint, url) else {}
+
+
+def ask(session: Session, method: str, url: str, headers: Mapping[str, str], body: Piece | None = None) -> Answer:
     """Raises Trouble if there is no answer, or one that only leads elsewhere: redirects lose bodies."""
     try:
-        answer = session.request(
-            method,
-            url,
-            headers=dict(headers),
-            data=body,
-            timeout=(SEND_SECONDS, ANSWER_SECONDS),
-            allow_redirects=False,
-        )
-    except requests.exceptions.RequestException as error:
+        answer = _asked(session, method, url, headers, body)
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         if isinstance(error, ValueError):  # an address or a header that cannot be sent
             raise Trouble(str(error)) from error
         cause, place = _innermost(error), urlsplit(url).netloc
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise Trouble(f"the certificate of {place} is not trusted ({cause.verify_message})") from error
         raise Trouble(f"no answer from {place} ({_told(cause)})", is_passing=True, has_answer=False) from error
-    if answer.is_redirect:
-        raise Trouble(f"the server redirects: give {urljoin(url, answer.headers['Location'])} as the address")
+    if answer.status in REDIRECTS and "Location" in answer.headers:
+        try:
+            raise Trouble(f"the server redirects: give {address(url, answer.headers['Location'])} as the address")
+        except ValueError as error:
+            raise Trouble(f"the server redirects to an address that cannot be used: {error}") from None
     return answer
 
 
-def refused(what: str, answer: requests.Response) -> Trouble:
-    status = answer.status_code
-    line = next(iter(answer.text.strip().splitlines()), "")
-    said = f" ({line[:120]})" if line and not line.startswith("<") else ""
+def _asked(session: Session, method: str, url: str, headers: Mapping[str, str], body: Piece | None) -> Answer:
+    """Of the body the beginning is read, as it comes: unpacked, it could have any size. Whatever is wrong with it, the
+    head is an answer."""
+    with session.request(
+        method,
+        url,
+        headers={"Accept-Encoding": "identity", **headers},
+        data=body,
+        timeout=sessions.SEND_SECONDS,
+        allow_redirects=False,
+        stream=True,
+    ) as answer:
+        text = b""
+        with contextlib.suppress(urllib3.exceptions.HTTPError, ValueError):
+            text = answer.raw.read(MOST_BODY_BYTES, decode_content=False)
+        session.forget_many_cookies()
+        line = said(text, 120, is_packed="Content-Encoding" in answer.headers)
+        return Answer(method, answer.status_code, answer.headers, line)
+
+
+def refused(what: str, answer: Answer) -> Trouble:
+    status = answer.status
+    why = answer.said
+    if status < 300:
+        name = "Location" if answer.method == "POST" else "Upload-Offset"
+        why = f", and {name} is {answer.headers.get(name, '')[:80] or 'missing'}"
     hint = {
         401: "; if a login is wanted, give it: --header 'Authorization: Bearer ...'",
         403: "; if a login is wanted, give it: --header 'Authorization: Bearer ...'",
@@ -177,10 +220,10 @@ def refused(what: str, answer: requests.Response) -> Trouble:
         405: "; see whether the address is that which creates uploads, as in https://host/files/",
         413: "; it is larger than is allowed there",
     }.get(status, "")
-    if status == 413 and answer.request.method == "PATCH":
+    if status == 413 and answer.method == "PATCH":
         hint = "; a proxy limits bodies: try --chunk-size 1MB"
-    text = f"{what}: {answer.request.method} answered {status}{said}{hint}"
-    return Trouble(text, is_passing=status in PASSING, is_gone=status in GONE and answer.request.method != "POST")
+    text = f"{what}: {answer.method} answered {status}{why}{hint}"
+    return Trouble(text, is_passing=status in PASSING, is_gone=status in GONE and answer.method != "POST")
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -199,4 +242,4 @@ def _told(error: BaseException) -> str:
         return f"TLS ends: {error.reason or error.strerror}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return str(error) or type(error).__name__
+    return str(error)[:200] or type(error).__name__

@@ -12,7 +12,9 @@ from io import BufferedReader
 from typing import TYPE_CHECKING
 
 from tusd_py.client import UPLOAD as NAME
+from tusd_py.client import streams
 from tusd_py.client.bookmark import Taken
+from tusd_py.client.interruption import end_at_once
 from tusd_py.client.progress import Progress
 from tusd_py.client.words import Words, dashed, endpoint, kept
 from tusd_py.config.kinds import Duration, Size
@@ -37,7 +39,7 @@ Flags:
   --chunk-size SIZE     most that one request brings (default: 64MiB; with --checksum 8MiB). Less for proxies that limit
                         bodies, or collect them: tusd-py check URL finds these
   --metadata KEY=VALUE  told with the file, beside filename and filetype; may be given several times
-  --header TEXT         send this header, as in 'Authorization: Bearer x'; may be given several times
+  --header TEXT         send this header to that host, as in 'Authorization: Bearer x'; may be given several times
   --checksum            send the SHA-1 of each chunk, which the server verifies; a cut then costs the whole chunk
   --retry-for TIME      once the server has answered: how long to try again without a single byte getting through
                        (default: 10m; 0: not at all)
@@ -66,18 +68,20 @@ def run(argv: Sequence[str], state_folder: str, tell: Callable[[str], object]) -
     *paths, url = given.words or [""]
     if not paths:
         raise ConfigError(f"what is to be sent, and where to? tusd-py {NAME} FILE... URL")
-    sender = _sender(given, endpoint(url), os.path.join(state_folder, "tusd-py", "uploads"))
-    is_good = True
+    sender: Sender | None = None
     try:
-        for path in paths:
-            is_good = _sent(sender, path, tell) and is_good
+        sender = _sender(given, endpoint(url), os.path.join(state_folder, "tusd-py", "uploads"))
+        with sender.session:
+            sent = [_sent(sender, path, tell) for path in paths]
+        return 0 if all(sent) else 1
     except KeyboardInterrupt:
-        sender.progress.clear()
-        sender.progress.say(f"interrupted at {sender.progress.percent}%; the same command goes on from there")
+        end_at_once()
+        if sender is not None:
+            progress = sender.progress
+            progress.clear()
+            onwards = "the same command goes on from there" if sender.is_kept else "the same command starts anew"
+            progress.say(f"interrupted at {progress.percent}%; {onwards}")
         return _INTERRUPTED
-    finally:
-        sender.session.close()
-    return 0 if is_good else 1
 
 
 def _read(argv: Sequence[str]) -> argparse.Namespace:
@@ -140,8 +144,9 @@ def _sent(sender: Sender, path: str, tell: Callable[[str], object]) -> bool:
     except OSError as error:
         return _failed(progress, f"cannot be read: {(error.strerror or str(error)).lower()}")
     progress.end()
-    tell(f"{url}\n")
-    return True
+    if why := streams.why_untold(tell, f"{url}\n"):
+        progress.say(f"sent to {url}, but {why}")
+    return not why
 
 
 def _opened(path: str) -> BufferedReader:

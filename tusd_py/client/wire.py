@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import http.client
 import select
 import socket
@@ -20,12 +21,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from tusd_py.client import answers
+from tusd_py.client.interruption import Haste
+from tusd_py.client.limits import TimelyAnswer, in_time
+
 CONNECT_SECONDS = 10.0
-ANSWER_SECONDS = 15.0
+ANSWER_SECONDS = 15.0  # from the last byte that was sent to the last that is read
 LEAVE_SECONDS = 20.0
 EARLY_SECONDS = 0.5
 PIECE_BYTES = 64 << 10
-MOST_BODY_BYTES = 64 << 20
+MOST_BODY_BYTES = 64 << 10  # samples are smaller
 
 
 class WireError(Exception):
@@ -53,8 +58,7 @@ class Answer:
         return {word.strip() for word in words} - {""}
 
     def number(self, name: str) -> int | None:
-        text = self.header(name)
-        return int(text) if text.isascii() and text.isdigit() else None
+        return answers.number(self.header(name))
 
     @property
     def is_success(self) -> bool:
@@ -66,8 +70,7 @@ class Answer:
 
     def __str__(self) -> str:
         """As a clause: what was answered, and by whom if it was no tus server."""
-        line = next(iter(self.body.decode("utf-8", "replace").strip().splitlines()), "")
-        said = f" ({line[:80]})" if line and not line.startswith("<") else ""
+        said = answers.said(self.body, 80, is_packed="content-encoding" in self.headers)
         if self.is_from_tus or self.is_success:
             return f"{self.method} answered {self.status}{said}"
         by = self.header("server") or "something on the way"
@@ -85,11 +88,14 @@ class Traffic:
 
 
 class Wire:
-    """`headers` go with every request, but for those that are `bare`: as a browser asks before it knows anything."""
+    """`headers` go with every request to where the `endpoint` is, and to no other host: there may be a login among
+    them. But for requests that are `bare`: as a browser asks before it knows anything."""
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    def __init__(self, headers: Mapping[str, str], endpoint: str) -> None:
         self.traffic = Traffic()
+        self.haste = Haste()
         self._headers = dict(headers)
+        self._endpoint = endpoint
         self._tls: ssl.SSLContext | None = None
 
     def ask(
@@ -108,22 +114,24 @@ class Wire:
         with translated():
             parts = urlsplit(url)
             connection = self._connection(parts.scheme, parts.hostname or "", parts.port)
+            own = self._headers if not is_bare and answers.is_at_home(self._endpoint, url) else {}
+        self.haste.renew()
         try:
             with translated():
-                connection.connect()
+                in_time(connection.connect, self.haste.countdown(CONNECT_SECONDS), connection.close)
                 connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection.putrequest(method, f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
-                for name, value in ({} if is_bare else self._headers).items():
-                    connection.putheader(name, value)
-                for name, value in headers.items():
+                for name, value in (*own.items(), *headers.items()):
                     connection.putheader(name, value)
                 if length is not None:
                     connection.putheader("Content-Length", str(length))
                 connection.endheaders()
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, WireError):
+                self.haste.give_up()
             raise
-        return Request(connection, method, self.traffic)
+        return Request(connection, method, self.traffic, self.haste)
 
     def _connection(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
         if scheme != "https":
@@ -135,10 +143,11 @@ class Wire:
 class Request:
     """One whose head is sent. Leaving the context hangs up."""
 
-    def __init__(self, connection: http.client.HTTPConnection, method: str, traffic: Traffic) -> None:
+    def __init__(self, connection: http.client.HTTPConnection, method: str, traffic: Traffic, haste: Haste) -> None:
         self._connection = connection
         self._method = method
         self._traffic = traffic
+        self._haste = haste
         self._began_at = time.monotonic()
         self.is_refused = False  # the other side took no more; an answer may be there
         self.sent = 0
@@ -182,12 +191,14 @@ class Request:
             return 0
         return int(struct.unpack("i", counted)[0])
 
-    def answer(self, seconds: float = ANSWER_SECONDS) -> Answer:
+    def answer(self, seconds: float | None = None) -> Answer:
+        timely = functools.partial(TimelyAnswer, left=self._haste.countdown(seconds or ANSWER_SECONDS))
+        self._connection.response_class = timely  # type: ignore[assignment]
         try:
-            self._connection.sock.settimeout(seconds)
-            with translated(), self._connection.getresponse() as response:
+            with translated("the answer is no HTTP"), self._connection.getresponse() as response:
                 body = response.read(MOST_BODY_BYTES)
         except WireError as error:
+            self._haste.give_up()
             if self.is_refused:
                 raise WireError(f"the connection was closed after {self.sent:,} bytes, with no answer") from error
             raise
@@ -211,7 +222,7 @@ class Request:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def translated(of_values: str = "the address cannot be used") -> Iterator[None]:
     """Every failure of a connection as a WireError; those of its start keep their cause."""
     try:
         yield
@@ -225,5 +236,5 @@ def translated() -> Iterator[None]:
         raise WireError(f"TLS fails: {error.reason or error}") from error
     except OSError as error:
         raise WireError(error.strerror or str(error)) from error
-    except ValueError as error:  # of an address that somebody gave us
-        raise WireError(f"the address cannot be used: {error}") from error
+    except ValueError as error:  # of an address that somebody gave us, or of numbers in an answer
+        raise WireError(f"{of_values}: {error}") from error

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from tusd_py.client.answers import is_http, is_plain
 from tusd_py.config.kinds import Kind
 from tusd_py.errors import ConfigError
 
@@ -62,11 +63,11 @@ def endpoint(text: str) -> str:
     """A URL that creates uploads, as it is sent."""
     try:
         parts = urlsplit(text)
-        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_good = is_http(parts) and is_plain(text)
     except ValueError:
         is_good = False
-    if not is_good or not text.isascii() or any(each <= " " for each in text):
-        raise ConfigError(f"{text!r} is no URL of a server; write it as in https://host/files/")
-    if parts.username is not None:
+    if not is_good and "@" in text:  # it is not shown, for there may be a password in it, wherever that begins
         raise ConfigError("no login in the URL, please: it ends up in logs; use --header 'Authorization: Basic ...'")
+    if not is_good:
+        raise ConfigError(f"{text!r} is no URL of a server; write it as in https://host/files/")
     return parts._replace(path=parts.path or "/", fragment="").geturl()
