@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -297,6 +298,25 @@ def test_who_watches_and_never_reads_is_cut_off_and_holds_nobody_up(tmp_path: Pa
                 while silent.recv(1 << 20):  # what was on its way, and then the end
                     pass
         assert requests.get(f"{server.url.removesuffix('files/')}healthz", timeout=5).status_code == 200
+
+
+def test_who_stops_watching_is_no_error(tmp_path: Path) -> None:
+    """Whether it closes its side first, or all, in an orderly way or not."""
+    with UploadServer(tmp_path / "up", "--list-uploads") as server:
+        for how in (["half"] + ["whole", "reset"] * 3) * 10:
+            with socket.create_connection(("127.0.0.1", server.port)) as watcher:
+                watcher.sendall(b"GET /api/events HTTP/1.1\r\nHost: h\r\n\r\n")
+                assert watcher.recv(100)
+                if how == "half":
+                    watcher.shutdown(socket.SHUT_WR)
+                    watcher.settimeout(WAIT_SECONDS)
+                    while left := watcher.recv(1 << 16):
+                        rest = left
+                    assert rest.endswith(b"0\r\n\r\n")
+                elif how == "reset":
+                    watcher.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.stop()
+        assert "ERROR" not in server.log()
 
 
 # By its schema.

@@ -25,6 +25,8 @@ HEARTBEAT_SECONDS = 15.0
 LONGEST_SECONDS = 900.0
 """Then it ends, and goes on as a new one: at another worker perhaps, or another server behind a balancer."""
 RETRY_MS = 2_000
+PARTING_SECONDS = 1.0
+"""For so long is waited until one that reads slowly has taken the end."""
 _MOST_TEXTS = 1_024
 
 Describe = Callable[[Upload], Status]
@@ -87,8 +89,9 @@ class Stream:
             with self._feed.watch(self._upload_ids, since) as watch:
                 async for text in self._texts(watch):
                     await _send(send, text)
-            await send({"type": "http.response.body", "body": b""})
             tasks.cancel_scope.cancel()
+        with anyio.move_on_after(PARTING_SECONDS):  # who has closed only its own side may still read
+            await send({"type": "http.response.body", "body": b""})
 
     async def _texts(self, watch: Watch) -> AsyncIterator[bytes]:
         ends_at = anyio.current_time() + LONGEST_SECONDS
