@@ -165,7 +165,7 @@ def without_node(project: Project) -> dict[str, str]:
     folder.mkdir()
     for place in os.environ["PATH"].split(os.pathsep):
         for path in Path(place).iterdir() if Path(place).is_dir() else ():
-            if path.name not in {"node", "nodejs", "npm", "npx"} and not (folder / path.name).exists():
+            if path.name not in {"node", "nodejs", "npm", "npx"} and not os.path.lexists(folder / path.name):
                 (folder / path.name).symlink_to(path)
     return {"PATH": str(folder)}
 
