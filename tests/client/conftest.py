@@ -97,3 +97,10 @@ def command(capsys: pytest.CaptureFixture[str]) -> Run:
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.bin"
+    path.write_bytes(b"q" * 1000)
+    return path

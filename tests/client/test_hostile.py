@@ -39,13 +39,6 @@ def hostile() -> Iterator[Hostile]:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
-    path = tmp_path / "small.bin"
-    path.write_bytes(b"q" * 1000)
-    return path
-
-
-@pytest.fixture
 def limited(monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
     for module in (session, wire):
         monkeypatch.setattr(module, "CONNECT_SECONDS", LIMIT_SECONDS)

@@ -25,13 +25,6 @@ WAIT_SECONDS = 30
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
-    path = tmp_path / "small.bin"
-    path.write_bytes(b"q" * 1000)
-    return path
-
-
-@pytest.fixture
 def good() -> Iterator[HostileServer]:
     with HostileServer(taking) as server:
         yield server

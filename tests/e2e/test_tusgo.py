@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 from client_run import ClientRun
+from compiled_client import Start, compiled_client
 from cutting_proxy import CuttingProxy, How
 from upload_server import UploadServer
 
 FOLDER = Path(__file__).parent / "go"
-BUILD_SECONDS = 180
 MIB = 1 << 20
 BREAK_BYTES = 3_300_000
 NAME = {"filename": "Übung 日本語.bin"}
 
-Start = Callable[..., ClientRun]
-
 
 @pytest.fixture(scope="module")
 def start() -> Start:
-    """Starts a client: what to do, and what with."""
-    if shutil.which("go") is None:
-        pytest.skip("missing: go")
-    fetched = run("go", "mod", "download", "github.com/bdragon300/tusgo")
-    if fetched.returncode:
-        pytest.skip(f"missing: tusgo: {fetched.stderr[-1000:]}")
-    built = run("go", "build", "-mod=readonly", "-o", "build/upload", ".")
-    assert built.returncode == 0, built.stderr
-    return partial(start_client, str(FOLDER / "build" / "upload"))
-
-
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
-
-
-def start_client(program: str, *arguments: object) -> ClientRun:
-    return ClientRun([program, *map(str, arguments)])
+    return compiled_client(
+        FOLDER,
+        name="tusgo",
+        fetch="go mod download github.com/bdragon300/tusgo",
+        build="go build -mod=readonly -o build/upload .",
+        program="build/upload",
+    )
 
 
 def finish(start: Start, *arguments: object) -> tuple[str, ClientRun]:
