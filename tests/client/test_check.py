@@ -303,7 +303,8 @@ def test_wrong_words(argv: tuple[str, ...], says: str, command: Run) -> None:
 
 def test_an_address_where_no_uploads_are_made(lasting_server: UploadServer, command: Run) -> None:
     url = lasting_server.url.replace("/files/", "/elsewhere/")
-    assert command("check", url, *QUICK)[0] != 0
+    assert_one_line(command("check", url), f"nothing creates uploads at {url}: POST answered 404")
+    assert_one_line(command("check", lasting_server.url.replace("/files/", "/")), "not from a tus server; give the URL")
     assert_one_line(command("check", f"http://127.0.0.1:{silent_port()}/"), "nothing speaks tus at")
 
 

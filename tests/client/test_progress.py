@@ -28,14 +28,14 @@ def test_a_bar_with_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("COLUMNS", "120")
     out, clock = Terminal(), Clock()
     progress = Progress(out, is_json=False, clock=clock)
-    progress.begin("data.bin", 100 * MIB)
+    progress.begin("data.bin", "data.bin", 100 * MIB)
     progress.resume(40 * MIB)
     clock.now += 2
     progress.at(50 * MIB)
     shown = out.getvalue().split("\r")[-1].rstrip()
     assert shown == "data.bin [############............]  50% 50.0 MiB of 100.0 MiB, 5.0 MiB/s, 10 s left"
     progress.at(100 * MIB)
-    progress.end()
+    progress.end("http://h/1")
     assert out.getvalue().endswith("\n")
     assert "100% 100.0 MiB of 100.0 MiB" in out.getvalue().split("\r")[-1]
 
@@ -44,7 +44,9 @@ def test_a_bar_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("COLUMNS", "40")
     out = Terminal()
     progress = Progress(out, is_json=False, clock=Clock())
-    progress.begin("a name that is longer than the terminal is wide.bin", 5)
+    progress.begin(
+        "a name that is longer than the terminal is wide.bin", "a name that is longer than the terminal is wide.bin", 5
+    )
     progress.at(1)
     assert {len(line) for line in out.getvalue().split("\r")[1:]} == {39}
 
@@ -52,7 +54,7 @@ def test_a_bar_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_happens_takes_the_bar_away_first() -> None:
     out = Terminal()
     progress = Progress(out, is_json=False, clock=Clock())
-    progress.begin("a", 5)
+    progress.begin("a", "a", 5)
     progress.at(1)
     progress.say("trying again")
     assert out.getvalue().split("\r")[-1] == "a: trying again\n"
@@ -61,7 +63,7 @@ def test_what_happens_takes_the_bar_away_first() -> None:
 def test_a_line_each_ten_seconds_where_there_is_no_terminal() -> None:
     out, clock = io.StringIO(), Clock()
     progress = Progress(out, is_json=False, clock=clock)
-    progress.begin("a", 100 * MIB)
+    progress.begin("a", "a", 100 * MIB)
     for second in range(25):
         clock.now = 100.0 + second
         progress.at(second * MIB)
@@ -74,7 +76,7 @@ def test_a_line_each_ten_seconds_where_there_is_no_terminal() -> None:
 def test_bytes_that_are_sent_again_are_no_speed() -> None:
     clock = Clock()
     progress = Progress(io.StringIO(), is_json=False, clock=clock)
-    progress.begin("a", 100)
+    progress.begin("a", "a", 100)
     progress.at(50)
     clock.now += 1
     progress.at(60)
@@ -86,7 +88,7 @@ def test_bytes_that_are_sent_again_are_no_speed() -> None:
 def test_json_for_programs() -> None:
     out, clock = io.StringIO(), Clock()
     progress = Progress(out, is_json=True, clock=clock)
-    progress.begin("a", 1000)
+    progress.begin("a", "a", 1000)
     progress.at(0)
     clock.now += 10
     progress.at(500)
@@ -98,7 +100,7 @@ def test_json_for_programs() -> None:
 
 def test_an_empty_file_is_all_there() -> None:
     progress = Progress(io.StringIO(), is_json=False, clock=Clock())
-    progress.begin("a", 0)
+    progress.begin("a", "a", 0)
     assert progress.percent == 100
 
 

@@ -80,8 +80,20 @@ def test_json_lines(server: UploadServer, source: Path, command: Run) -> None:
     assert code == 1
     assert out.startswith(server.url)
     done, failed = map(json.loads, err.splitlines())
-    assert done == {"file": "source data.csv", "event": "done", "bytes": source.stat().st_size}
-    assert failed == {"file": "nowhere", "event": "not sent: cannot be read: no such file or directory"}
+    assert done == {"file": str(source), "event": "done", "bytes": source.stat().st_size, "url": out.strip()}
+    why = "not sent: cannot be read: no such file or directory"
+    assert failed == {"file": "/nowhere", "event": "failed", "text": why}
+
+
+def test_files_of_one_name_are_told_apart(server: UploadServer, tmp_path: Path, command: Run) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.csv").write_text(folder)
+    (tmp_path / "y.csv").write_text("y")
+    paths = [str(tmp_path / each) for each in ("a/x.csv", "y.csv", "b/x.csv")]
+    _, out, err = command("upload", *paths, server.url)
+    assert err.splitlines() == [f"{name}: done, 1 bytes" for name in (paths[0], "y.csv", paths[2])]
+    assert [server.metadata(url)["filename"] for url in out.splitlines()] == ["x.csv", "y.csv", "x.csv"]
 
 
 # Bad networks, and ends of all kinds.

@@ -76,13 +76,17 @@ def create(site: Site) -> Result:
         return yes()
     if answer.status == 201:
         return no("201 without Location", "the header Location is taken out on the way: let it pass")
-    if not site.is_announced and not answer.is_from_tus:
+    if answer.status == 404 or not (site.is_announced or answer.is_from_tus):
         refuse_stranger(site, answer)
     return no(str(answer), _why_not_created(answer))
 
 
 def refuse_stranger(site: Site, answer: Answer) -> None:
     """Code 2: there is nothing to examine. Always raises."""
+    if answer.is_from_tus:
+        raise ConfigError(
+            f"nothing creates uploads at {site.endpoint}: {answer}; give the URL that does, as in https://host/files/"
+        )
     if answer.status in (401, 403, 407):
         raise ConfigError(f"{answer}: if it wants a login, give it: --header 'Authorization: Bearer ...'")
     hint = "see whether that port speaks https" if answer.status == 400 else "see whether the server behind it runs"

@@ -30,8 +30,10 @@ class Progress:
         self._clock = clock
         self._is_bar_shown = False
 
-    def begin(self, name: str, total: int) -> None:
+    def begin(self, name: str, path: str, total: int) -> None:
+        """`name` is for people, `path` for programs."""
         self._name = name
+        self._path = path
         self._total = total
         self._offset = 0
         self._marks: deque[tuple[float, int]] = deque()
@@ -56,16 +58,16 @@ class Progress:
         self._marks.clear()
         self.at(offset)
 
-    def say(self, text: str, **fields: object) -> None:
+    def say(self, text: str, event: str = "note") -> None:
         if self._is_json:
-            self._write(json.dumps({"file": self._name, "event": text, **fields}) + "\n")
+            self._tell(event, text=text)
         else:
             self._wipe()
             self._write(f"{shown(self._name)}: {shown(text)}\n")
 
-    def end(self) -> None:
+    def end(self, url: str) -> None:
         if self._is_json:
-            self.say("done", bytes=self._total)
+            self._tell("done", bytes=self._total, url=url)
         elif self._is_bar:
             self._show()
             self._write("\n")
@@ -92,7 +94,7 @@ class Progress:
         speed = self.speed
         left_seconds = (self._total - self._offset) / speed if speed else None
         if self._is_json:
-            self.say(
+            self._tell(
                 "progress", offset=self._offset, length=self._total, bytes_per_second=round(speed), left=left_seconds
             )
             return
@@ -108,6 +110,9 @@ class Progress:
         columns = shutil.get_terminal_size().columns
         self._write(f"\r{line[: columns - 1]:{columns - 1}}")
         self._is_bar_shown = True
+
+    def _tell(self, event: str, **fields: object) -> None:
+        self._write(json.dumps({"file": self._path, "event": event, **fields}) + "\n")
 
     def _wipe(self) -> None:
         if self._is_bar_shown:

@@ -218,6 +218,7 @@ def refused(what: str, answer: Answer) -> Trouble:
         403: "; if a login is wanted, give it: --header 'Authorization: Bearer ...'",
         404: "; see whether the address is that which creates uploads, as in https://host/files/",
         405: "; see whether the address is that which creates uploads, as in https://host/files/",
+        501: "; see whether the address is that which creates uploads, as in https://host/files/",
         413: "; it is larger than is allowed there",
     }.get(status, "")
     if status == 413 and answer.method == "PATCH":

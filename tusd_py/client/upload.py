@@ -7,6 +7,7 @@ import mimetypes
 import os
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from io import BufferedReader
 from typing import TYPE_CHECKING
@@ -72,7 +73,7 @@ def run(argv: Sequence[str], state_folder: str, tell: Callable[[str], object]) -
     try:
         sender = _sender(given, endpoint(url), os.path.join(state_folder, "tusd-py", "uploads"))
         with sender.session:
-            sent = [_sent(sender, path, tell) for path in paths]
+            sent = [_sent(sender, path, name, tell) for path, name in zip(paths, _names(paths), strict=True)]
         return 0 if all(sent) else 1
     except KeyboardInterrupt:
         end_at_once()
@@ -80,7 +81,7 @@ def run(argv: Sequence[str], state_folder: str, tell: Callable[[str], object]) -
             progress = sender.progress
             progress.clear()
             onwards = "the same command goes on from there" if sender.is_kept else "the same command starts anew"
-            progress.say(f"interrupted at {progress.percent}%; {onwards}")
+            progress.say(f"interrupted at {progress.percent}%; {onwards}", "interrupted")
         return _INTERRUPTED
 
 
@@ -122,16 +123,29 @@ def _sender(given: argparse.Namespace, url: str, folder: str) -> Sender:
     return Sender(order, Progress(sys.stderr, is_json=given.log_format == "json"))
 
 
-def _sent(sender: Sender, path: str, tell: Callable[[str], object]) -> bool:
+def _names(paths: Sequence[str]) -> list[str]:
+    """What people are told of each: the last part of its path, or all where others end alike."""
+    counts = Counter(map(_last_part, paths))
+    return [last if counts[last := _last_part(path)] == 1 else _text(path) for path in paths]
+
+
+def _last_part(path: str) -> str:
+    return _text(os.path.basename(path) or path)
+
+
+def _text(path: str) -> str:
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _sent(sender: Sender, path: str, shown_name: str, tell: Callable[[str], object]) -> bool:
     """Whether that file is there now; what went wrong is said."""
     from tusd_py.client.transfer import Trouble  # noqa: PLC0415  (needs tuspy)
 
-    name = os.fsencode(os.path.basename(path) or path).decode("utf-8", "replace")
-    progress = sender.progress
-    progress.begin(name, 0)
+    name, progress = _last_part(path), sender.progress
+    progress.begin(shown_name, _text(path), 0)
     try:
         with _opened(path) as file:
-            progress.begin(name, os.fstat(file.fileno()).st_size)
+            progress.begin(shown_name, _text(path), os.fstat(file.fileno()).st_size)
             if sender.order.has_checksums:
                 sender.check_checksums()
             filetype, _ = mimetypes.guess_type(name)
@@ -143,7 +157,7 @@ def _sent(sender: Sender, path: str, tell: Callable[[str], object]) -> bool:
         return _failed(progress, "another tusd-py is sending this file to the same address: let it, or end it first")
     except OSError as error:
         return _failed(progress, f"cannot be read: {(error.strerror or str(error)).lower()}")
-    progress.end()
+    progress.end(url)
     if why := streams.why_untold(tell, f"{url}\n"):
         progress.say(f"sent to {url}, but {why}")
     return not why
@@ -163,5 +177,5 @@ def _opened(path: str) -> BufferedReader:
 
 def _failed(progress: Progress, why: str) -> bool:
     progress.clear()
-    progress.say(f"not sent: {why}")
+    progress.say(f"not sent: {why}", "failed")
     return False

@@ -73,8 +73,8 @@ class Answer:
         said = answers.said(self.body, 80, is_packed="content-encoding" in self.headers)
         if self.is_from_tus or self.is_success:
             return f"{self.method} answered {self.status}{said}"
-        by = self.header("server") or "something on the way"
-        return f"{self.method} answered {self.status}{said}, from {by} and not from a tus server"
+        by = f"from {server} and " if (server := self.header("server")) else ""
+        return f"{self.method} answered {self.status}{said}, {by}not from a tus server"
 
 
 @dataclass(slots=True)

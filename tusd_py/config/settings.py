@@ -170,8 +170,8 @@ class Config(storage.Storage):
     list_hosts: tuple[str, ...] = setting(
         (), HOSTS, STATUS,
         "Names of this server, as in files.example.com, by which it gives that list without TLS, too. By its address"
-        " and by names without a dot it always does. Other names may be strangers', who make them lead here to read the"
-        " list by the browsers of those who visit their pages.",
+        " and by names without a dot it always does. Anybody can point a name of their own at this server; their page"
+        " could then read the list through its visitors' browsers.",
     )  # fmt: skip
 
     disable_cors: bool = setting(
@@ -245,7 +245,7 @@ class Config(storage.Storage):
         " share, and connections spread over them only roughly: some may be refused a little earlier. An idle one costs"
         " 9 to 14 KiB, one in mid-upload 45 KiB and two open files: 16,384 uploads at once are about 720 MiB and 32,768"
         " files.",
-        differs="tusd: no limit but that of open files, at which it stops to answer anybody.",
+        differs="tusd: no limit but that of open files, at which it stops answering anybody.",
     )  # fmt: skip
     max_connections_per_address: int = setting(
         0, Number(0, 1_000_000), TIMEOUTS,
