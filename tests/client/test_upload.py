@@ -201,6 +201,55 @@ def test_an_upload_that_the_server_has_no_more_is_sent_anew(
     server.check_content(out.strip(), content)
 
 
+STRANGERS = {
+    "a proxy whose server is away": "404 Not Found",
+    "a login page": "302 Found\r\nLocation: http://login.example/",
+    "a page for everything": "200 OK",
+}
+
+
+def stranger_says(stranger: str) -> str:
+    return f"HTTP/1.1 {STRANGERS[stranger]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_what_strangers_say_of_an_upload_passes(
+    stranger: str, lasting_server: UploadServer, source: Path, content: bytes, command: Run, spoiling: Spoiling
+) -> None:
+    asked: list[str] = []
+
+    def answer(method: str, _head: str) -> str | None:
+        asked.append(method)
+        return stranger_says(stranger) if len(asked) in (3, 4) else None
+
+    proxy = spoiling(Spoils(answer=answer))
+    code, out, err = command("upload", str(source), proxy.url, "--chunk-size", "1MiB")
+    assert code == 0
+    assert asked[:5] == ["POST", "PATCH", "PATCH", "HEAD", "HEAD"]
+    assert asked.count("POST") == 1
+    assert err.count("; trying again in ") == 2
+    lasting_server.check_content(out.strip(), content)
+
+
+def test_an_upload_of_which_strangers_say_for_long_that_it_is_gone_is_sent_anew(
+    lasting_server: UploadServer, source: Path, content: bytes, command: Run, spoiling: Spoiling
+) -> None:
+    asked: list[str] = []
+
+    def answer(method: str, _head: str) -> str | None:
+        asked.append(method)
+        is_old = "POST" not in asked[1:] and len(asked) > 2
+        return stranger_says("a proxy whose server is away") if is_old else None
+
+    proxy = spoiling(Spoils(answer=answer))
+    code, out, err = command("upload", str(source), proxy.url, "--chunk-size", "1MiB", "--retry-for", "700ms")
+    assert code == 0
+    assert err.count("; trying again in ") >= 1
+    assert "the server has this upload no more, so it is sent anew (" in err
+    assert asked.count("POST") == 2
+    lasting_server.check_content(out.strip(), content)
+
+
 def test_another_file_of_the_same_name_is_another_upload(
     server: UploadServer, proxy: CuttingProxy, source: Path, command: Run
 ) -> None:
@@ -255,12 +304,20 @@ def test_a_checksum_that_was_spoilt_on_the_way_is_sent_again(
     lasting_server.check_content(lasting_server.direct(out.strip()), content)
 
 
-@pytest.mark.parametrize("is_right", [True, False])
+@pytest.mark.parametrize(
+    ("told", "is_right"),
+    [
+        (r"sha-256=:\1:", True),
+        (r"crc32c=:AAAAAA==:, sha-256=:\1:;x=1, sha-512=:AAAA:", True),
+        (r"sha-256=:AAAA\1:", False),
+        (r"crc32c=:AAAAAA==:, sha-256=:AAAA\1:", False),
+    ],
+)
 def test_the_digest_of_the_server_is_compared(
-    is_right: bool, tmp_path: Path, source: Path, state: Path, command: Run
+    told: str, is_right: bool, tmp_path: Path, source: Path, state: Path, command: Run
 ) -> None:
     def spoil(_method: str, head: str) -> str:
-        return head if is_right else head.replace("sha-256=:", "sha-256=:AAAA")
+        return re.sub(r"sha-256=:(.*?):", told, head)
 
     flags = ("--digest", "sha256", "--behind-proxy")
     with (

@@ -247,6 +247,20 @@ async def test_a_body_that_ended_elsewhere_rests_unless_another_follows_anywhere
         assert relay.sent == []  # that is for each to find out
 
 
+async def test_of_whom_nothing_is_heard_is_not_active_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process was killed in the middle of a body."""
+    monkeypatch.setattr(feed_module, "TELL_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(feed_module, "ACTIVE_SECONDS", 0.1)
+    relay = Relay()
+    feed = Feed(relay)
+    with feed.watch(None) as watch:
+        relay.heard(News(ONE, upload(ONE, 5), received=7, is_active=True).encode())
+        (active,) = await told(watch)
+        assert active.is_active
+        (silent,) = await told(watch)
+        assert (silent.upload_id, silent.is_active, silent.received) == (ONE, False, 7)
+
+
 # As the core tells it.
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from base64 import b64encode
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
 VERSION = {"Tus-Resumable": "1.0.0"}
 DIGESTS = {"sha-256": "sha256", "sha-512": "sha512"}
+_DIGEST = re.compile(r"(?:^|[,\s])(sha-256|sha-512)=:([A-Za-z0-9+/=]+):")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,13 @@ class Sender:
                 return self._attempt(file, metadata, bookmark, patience)
             except Trouble as trouble:
                 self.has_heard = self.has_heard or trouble.has_answer
-                if trouble.is_gone and bookmark.url and not patience.is_renewed:
-                    patience.is_renewed = True
+                wait = patience.next_delay() if trouble.is_passing else None
+                if trouble.is_gone and wait is None and bookmark.url and not patience.is_renewed:
+                    patience = Patience(self.order.retry_seconds, is_renewed=True)
                     bookmark.forget()
                     self.progress.say(f"the server has this upload no more, so it is sent anew ({trouble})")
                     continue
-                wait = patience.next_delay()
-                if not trouble.is_passing or wait is None or not (self.has_heard or bookmark.url):
+                if wait is None or not (self.has_heard or bookmark.url):
                     raise
                 self.progress.say(f"{trouble}; trying again in {wait:.3g} s")
                 time.sleep(wait)
@@ -145,12 +147,13 @@ class Sender:
             told = ask(self.session, "HEAD", url, headers).headers.get("Repr-Digest", "")
         except Trouble:
             return  # all bytes are there, and only this is not known
-        name, _, value = told.partition("=")
-        if name not in DIGESTS:
+        found = _DIGEST.search(told)
+        if found is None:
             return
+        name, value = found.groups()
         file.seek(0)
         digest = hashlib.file_digest(file, DIGESTS[name]).digest()
-        if value.strip(":") != b64encode(digest).decode():
+        if value != b64encode(digest).decode():
             bookmark.forget()
             raise Trouble("the server has other bytes than the file (its digest differs): send it again")
 
@@ -158,12 +161,12 @@ class Sender:
 class Patience:
     """How long trouble may last: it starts again with each byte that arrives."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, is_renewed: bool = False) -> None:
         self._seconds = seconds
         self._offset = -1
         self._delay = FIRST_DELAY_SECONDS
         self._since: float | None = None
-        self.is_renewed = False
+        self.is_renewed = is_renewed
 
     def note(self, offset: int) -> None:
         if offset > self._offset:

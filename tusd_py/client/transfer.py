@@ -29,10 +29,12 @@ MOST_BODY_BYTES = 64 << 10  # of an answer: a line of it is shown
 REDIRECTS = {301, 302, 303, 307, 308}
 PASSING = {408, 409, 423, 425, 429, 460, 500, 502, 503, 504, 507}
 GONE = {404, 410}
+LASTING = {401, 403, 407, 413}  # whoever says it
 
 
 class Trouble(Exception):
-    """Why an attempt ended. `is_passing`: trying again later may help; `is_gone`: the server has no such upload."""
+    """Why an attempt ended. `is_passing`: trying again later may help; `is_gone`: the server has no such upload, if it
+    does not pass."""
 
     def __init__(self, text: str, *, is_passing: bool = False, is_gone: bool = False, has_answer: bool = True) -> None:
         super().__init__(text)
@@ -169,7 +171,11 @@ def private(headers: Mapping[str, str], endpoint: str, url: str) -> Mapping[str,
 
 
 def ask(session: Session, method: str, url: str, headers: Mapping[str, str], body: Piece | None = None) -> Answer:
-    """Raises Trouble if there is no answer, or one that only leads elsewhere: redirects lose bodies."""
+    """Raises Trouble if there is no answer, or one that only leads elsewhere: redirects lose bodies.
+
+    What an upload's own URL gets answered by somebody who speaks no tus, as by a proxy whose server is away or by the
+    login page of a hotel, says nothing of the upload, and passes.
+    """
     try:
         answer = _asked(session, method, url, headers, body)
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -180,8 +186,11 @@ def ask(session: Session, method: str, url: str, headers: Mapping[str, str], bod
             raise Trouble(f"the certificate of {place} is not trusted ({cause.verify_message})") from error
         raise Trouble(f"no answer from {place} ({_told(cause)})", is_passing=True, has_answer=False) from error
     if answer.status in REDIRECTS and "Location" in answer.headers:
+        where = answer.headers["Location"]
+        if method in ("HEAD", "PATCH"):
+            raise Trouble(f"{urlsplit(url).netloc} redirects to {where[:200]}", is_passing=True)
         try:
-            raise Trouble(f"the server redirects: give {address(url, answer.headers['Location'])} as the address")
+            raise Trouble(f"the server redirects: give {address(url, where)} as the address")
         except ValueError as error:
             raise Trouble(f"the server redirects to an address that cannot be used: {error}") from None
     return answer
@@ -224,7 +233,11 @@ def refused(what: str, answer: Answer) -> Trouble:
     if status == 413 and answer.method == "PATCH":
         hint = "; a proxy limits bodies: try --chunk-size 1MB"
     text = f"{what}: {answer.method} answered {status}{why}{hint}"
-    return Trouble(text, is_passing=status in PASSING, is_gone=status in GONE and answer.method != "POST")
+    if answer.method == "POST":
+        return Trouble(text, is_passing=status in PASSING)
+    is_from_tus = "Tus-Resumable" in answer.headers
+    is_passing = status in PASSING or not (is_from_tus or status in LASTING)
+    return Trouble(text, is_passing=is_passing, is_gone=status in GONE)
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from tusd_py.core.body import Body
 from tusd_py.core.ports import StoredUpload
-from tusd_py.core.progress import Course, Progress
+from tusd_py.core.progress import ACTIVE_SECONDS, Course, Progress
 from tusd_py.core.upload import Metadata, State, Upload, UploadId
 
 TELL_EVERY_SECONDS = 0.5
@@ -103,7 +103,7 @@ class Feed:
         self._bodies: dict[Body, tuple[StoredUpload, int]] = {}  # and the offset at which it began
         self._told: dict[Body, tuple[int, bool]] = {}  # how much of it, and whether that it pauses there
         self._known: OrderedDict[UploadId, _Known] = OrderedDict()  # the newest that was heard of each
-        self._resting: set[UploadId] = set()  # whose body ended: no other may follow
+        self._active: set[UploadId] = set()  # until somebody says that they are not, or nobody says anything
         self._timer: asyncio.TimerHandle | None = None
         self._watches: set[Watch] = set()
         self._course = Course()
@@ -190,12 +190,12 @@ class Feed:
         self._known[news.upload_id] = _Known(news, asyncio.get_running_loop().time())
         self._known.move_to_end(news.upload_id)
         if len(self._known) > _MOST_KNOWN:
-            self._resting.discard(self._known.popitem(last=False)[0])
-        if news.is_resting:
-            self._resting.add(news.upload_id)
+            self._active.discard(self._known.popitem(last=False)[0])
+        if news.is_active:
+            self._active.add(news.upload_id)
             self._keep_telling()
         else:
-            self._resting.discard(news.upload_id)
+            self._active.discard(news.upload_id)
         if news.is_over:
             self._course.forget(news.upload_id)
         else:
@@ -236,15 +236,17 @@ class Feed:
     def _tell_now_and_then(self) -> None:
         self._timer = None
         self._tell_of_bodies()
-        self._tell_of_rests()
-        if self._bodies or self._resting:
+        self._tell_of_silence()
+        if self._bodies or self._active:
             self._keep_telling()
 
-    def _tell_of_rests(self) -> None:
-        """Each process to those that watch here: which body, wherever it was, no other one has followed."""
+    def _tell_of_silence(self) -> None:
+        """Each process to those that watch here: which body, wherever it was, no other one has followed, and of which
+        nothing was heard for long, whose process may be dead."""
         now = asyncio.get_running_loop().time()
-        for upload_id in [each for each in self._resting if self._known[each].at <= now - TELL_EVERY_SECONDS]:
-            self._hear(replace(self._known[upload_id].news, is_active=False))
+        for known in [self._known[each] for each in self._active]:
+            if known.at <= now - (TELL_EVERY_SECONDS if known.news.is_resting else ACTIVE_SECONDS):
+                self._hear(replace(known.news, is_active=False))
 
     def _tell_of_bodies(self) -> None:
         if not self.has_audience:
@@ -280,7 +282,7 @@ class Feed:
         self._epoch = ""
         self._history.clear()
         self._known.clear()
-        self._resting.clear()
+        self._active.clear()
         self._course = Course()
 
     def _catch_up(self, watch: Watch, since: str) -> None:

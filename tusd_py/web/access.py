@@ -38,7 +38,7 @@ class Access:
         if headers.joined("origin") not in (None, origin) or _is_fetched_by_another_site(headers):
             raise _refused("uploads are not listed to pages of other sites")
         if not self._is_own(origin):
-            host = urlsplit(origin).hostname
+            host = (urlsplit(origin).hostname or "").rstrip(".")
             raise _refused(
                 f"uploads are not listed under the name {host} without TLS: anybody may make a name lead here, and then"
                 f" read them in your browser. Use TLS or the IP address, or run the server with --list-hosts {host}"

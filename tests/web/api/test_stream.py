@@ -229,6 +229,15 @@ async def test_an_event_is_written_once_for_all_who_watch_all(house: House, monk
         assert sorted(written) == [f"http://h/files/{made.id}", f"http://other/files/{made.id}"]
 
 
+async def test_nobody_who_watches_is_told_of_activity_that_is_only_guessed(house: House) -> None:
+    """Nothing would take it back, where no bytes come any more."""
+    made = await house.make()
+    await house.append(made, 0, b"abc")
+    async with house.watching(f"id={made.id}") as reader:
+        await reader.until(lambda reader: reader.events)
+        assert reader.events[0]["data"]["is_active"] is False
+
+
 async def test_offsets_never_go_down_though_news_may_be_older(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     made = await house.make()
     await house.append(made, 0, b"abcde")
@@ -294,3 +303,15 @@ async def test_how_long_somebody_watches_does_not_count_as_slow(house: House, mo
     async with house.watching("x=1"):
         pass
     assert [(method, status) for method, status, *_ in told] == [("GET", 400)]
+
+
+def test_texts_for_all_take_no_more_memory_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "_MOST_TEXT_BYTES", 100)
+    texts = stream_module.Texts()
+    for place in "abcdef":
+        texts.text(place, "", lambda: b"x" * 30)
+    assert [place for place, _ in texts._texts] == ["d", "e", "f"]
+    assert texts.text("f", "", lambda: b"again") == b"x" * 30
+    assert texts.text("a", "", lambda: b"again") == b"again"
+    assert texts.text("long", "", lambda: b"y" * 200) == b"y" * 200
+    assert not texts._texts

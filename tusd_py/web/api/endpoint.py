@@ -78,7 +78,8 @@ class ApiEndpoint:
         Query(scope["query_string"]).finish("none")
         await self._access.check_upload(scope, upload_id)
         upload = await self._uploads.find(upload_id)
-        await _send_json(scope, send, self._describe(scope)(upload))
+        progress = self._uploads.feed.progress(upload.id)
+        await _send_json(scope, send, describe(upload, f"{self._base(scope)}{upload.id}", progress, may_guess=True))
 
     async def _list(self, scope: Scope, _receive: Receive, send: Send) -> None:
         await self._access.check_all(scope)

@@ -13,11 +13,12 @@ from tusd_py.core.upload import Upload
 Status = Mapping[str, Any]
 
 
-def describe(upload: Upload, url: str, progress: Progress | None) -> Status:
-    """`url` is the upload's own; `progress` None: nothing was heard of it lately."""
+def describe(upload: Upload, url: str, progress: Progress | None, *, may_guess: bool = False) -> Status:
+    """`url` is the upload's own; `progress` None: nothing was heard of it lately. Then whether it is active can only be
+    guessed, for those who ask once: who watches is told as soon as bytes come, and would not be told that none do."""
     now = time.time()
     received = max(upload.offset, progress.received if progress is not None else 0)
-    is_active = progress.is_active if progress is not None else _was_just_touched(upload, now)
+    is_active = progress.is_active if progress is not None else may_guess and _was_just_touched(upload, now)
     rate = _rate(upload, progress) if is_active else None
     return {
         "id": upload.id,

@@ -27,7 +27,7 @@ LONGEST_SECONDS = 900.0
 RETRY_MS = 2_000
 PARTING_SECONDS = 1.0
 """For so long is waited until one that reads slowly has taken the end."""
-_MOST_TEXTS = 1_024
+_MOST_TEXT_BYTES = 4 << 20
 
 Describe = Callable[[Upload], Status]
 
@@ -43,13 +43,15 @@ class Texts:
 
     def __init__(self) -> None:
         self._texts: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._bytes = 0
 
     def text(self, place: str, base: str, write: Callable[[], bytes]) -> bytes:
         text = self._texts.get((place, base))
         if text is None:
             text = self._texts[place, base] = write()
-            if len(self._texts) > _MOST_TEXTS:
-                self._texts.popitem(last=False)
+            self._bytes += len(text)
+            while self._bytes > _MOST_TEXT_BYTES:
+                self._bytes -= len(self._texts.popitem(last=False)[1])
         return text
 
 
