@@ -14,20 +14,22 @@ export class TransferError extends Error {
   constructor(
     readonly status: number, // 0: no answer
     readonly body: string = "",
+    readonly isFromTus: boolean = true, // false: from a proxy, or from the login page of a hotel
   ) {
     super(`status ${status}`);
   }
 }
 
 /** `retry` needs a person first, `restart` a new upload, `choose` the file once more. */
-export function judge(status: number, body: string, isNew = false): Failure {
+export function judge({ status, body, isFromTus }: TransferError, isNew = false): Failure {
   const code = /ERR_[A-Z_]+/.exec(body)?.[0] ?? "";
-  // What a proxy says is a page, and not for people.
-  const said = body.startsWith("ERR_") ? body.replace(/^ERR_[A-Z_]+:\s*/, "").trim().slice(0, 200) : "";
+  const said = readReason(body);
   if (status === 0 && globalThis.navigator?.onLine === false) return { remedy: "wait", words: t.failures.offline, isNetwork: true };
   if (status === 0 || status === 502 || status === 503 || status === 504) {
     return { remedy: "wait", words: t.failures.noAnswer, isNetwork: true };
   }
+  // What strangers say of an upload that the server is known to have says nothing of it.
+  if (!isFromTus && !isNew && ![401, 403, 413].includes(status)) return passing(t.failures.stranger);
   if (status === 423 || code === "ERR_UPLOAD_LOCKED") return passing(t.failures.locked);
   if (status === 409 || code === "ERR_MISMATCHED_OFFSET") return passing(t.failures.offset);
   if (status === 408 || status === 429 || code === "ERR_UNEXPECTED_EOF" || code === "ERR_UPLOAD_INTERRUPTED") {
@@ -41,6 +43,11 @@ export function judge(status: number, body: string, isNew = false): Failure {
   if (status === 460) return lasting("retry", t.failures.damaged);
   if (status === 401 || status === 403) return lasting("retry", t.failures.refused(said));
   return lasting("retry", t.failures.other(status, said));
+}
+
+/** The server's own words. What a proxy says is a page, and not for people. */
+export function readReason(body: string): string {
+  return body.startsWith("ERR_") ? body.replace(/^ERR_[A-Z_]+:\s*/, "").trim().slice(0, 500) : "";
 }
 
 export function unreadable(): Failure {

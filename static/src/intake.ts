@@ -7,7 +7,7 @@ export interface Incoming {
 }
 
 export function fromInput(files: Iterable<File>): Incoming[] {
-  return Array.from(files, (file) => ({ file, path: file.webkitRelativePath, handle: null }));
+  return Array.from(files, (file) => ({ file, path: file.webkitRelativePath, handle: null })).sort(comparePaths);
 }
 
 export async function fromHandles(handles: FileSystemFileHandle[]): Promise<Incoming[]> {
@@ -31,7 +31,19 @@ export async function fromTransfer(transfer: DataTransfer): Promise<Incoming[]> 
       return file ? fromInput([file]) : [];
     }),
   );
-  return found.flat();
+  return found.flatMap((each) => each.sort(comparePaths));
+}
+
+const { compare } = new Intl.Collator(undefined, { numeric: true });
+
+/** As people count, 2 before 10, and folder by folder. Files that came without a folder stay as they were chosen. */
+export function comparePaths(a: { path: string }, b: { path: string }): number {
+  const [steps, others] = [a.path.split("/"), b.path.split("/")];
+  for (let depth = 0; depth < Math.min(steps.length, others.length); depth++) {
+    const order = compare(steps[depth]!, others[depth]!);
+    if (order !== 0) return order;
+  }
+  return steps.length - others.length;
 }
 
 export function hasFiles(transfer: DataTransfer | null): boolean {

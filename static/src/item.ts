@@ -53,6 +53,7 @@ export class Item {
 
   readonly isOver = computed(() => this.phase.value === "finished");
   readonly isUnderWay = computed(() => ["queued", "sending", "waiting"].includes(this.phase.value));
+  readonly needsFile = computed(() => !this.file.value && !this.hasHandle.value);
   readonly secondsLeft = computed(() => {
     const rate = this.rate.value;
     return this.phase.value === "sending" && rate ? (this.size - this.sent.value) / rate : null;

@@ -41,5 +41,10 @@ export function ownUrl(url: string, endpoint: string): string {
 }
 
 export function idOf(url: string): string {
-  return decodeURIComponent(url.split("/").pop() ?? "");
+  const name = url.split("/").pop() ?? "";
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
 }

@@ -21,6 +21,33 @@ export interface UploadRecord {
 
 const MOST_FINISHED = 500;
 
+/** Of which type each field is, by an example. */
+const SAMPLE: Omit<UploadRecord, "url" | "place" | "endedAt"> = {
+  key: "",
+  name: "",
+  path: "",
+  type: "",
+  size: 0,
+  lastModified: 0,
+  chunkBytes: 0,
+  saved: 0,
+  isPaused: false,
+  isFinished: false,
+  addedAt: 0,
+  digest: "",
+  verdict: "",
+};
+
+function isRecord(record: unknown): record is UploadRecord {
+  if (typeof record !== "object" || record === null) return false;
+  const fields = record as Record<string, unknown>;
+  return (
+    Object.entries(SAMPLE).every(([name, sample]) => typeof fields[name] === typeof sample) &&
+    (fields.url === null || typeof fields.url === "string") &&
+    (fields.endedAt === null || typeof fields.endedAt === "number")
+  );
+}
+
 export class Registry {
   readonly #prefix: string;
 
@@ -44,8 +71,8 @@ export class Registry {
 
   parse(text: string | null): UploadRecord | null {
     try {
-      const record = JSON.parse(text ?? "null") as UploadRecord | null;
-      return record && typeof record.key === "string" && typeof record.size === "number" ? record : null;
+      const record: unknown = JSON.parse(text ?? "null");
+      return isRecord(record) ? record : null;
     } catch {
       return null;
     }

@@ -27,13 +27,14 @@ export interface Status {
   seconds_left: number | null;
 }
 
-export interface Listing {
+export interface ListPart {
   uploads: Status[];
   next: string | null;
 }
 
 export async function inspect(url: string): Promise<Standing> {
   const answer = await ask(url, { method: "HEAD", headers: VERSION });
+  if (!answer.headers.has("Upload-Offset")) throw new TransferError(answer.status, "", answer.headers.has("Tus-Resumable"));
   const length = answer.headers.get("Upload-Length");
   return {
     offset: Number(answer.headers.get("Upload-Offset")),
@@ -42,12 +43,17 @@ export async function inspect(url: string): Promise<Standing> {
   };
 }
 
+/** Whether the server says that it has no such upload; a proxy says the same of a server that is away. */
+export function isGone(error: unknown): boolean {
+  return error instanceof TransferError && error.isFromTus && [404, 410].includes(error.status);
+}
+
 /** One that is gone already is as good as removed. */
 export async function remove(url: string): Promise<void> {
   try {
     await ask(url, { method: "DELETE", headers: VERSION });
   } catch (error) {
-    if (!(error instanceof TransferError && [404, 410].includes(error.status))) throw error;
+    if (!isGone(error)) throw error;
   }
 }
 
@@ -61,12 +67,13 @@ export async function isReachable(endpoint: string): Promise<boolean> {
   }
 }
 
-export async function list(api: string, cursor: string | null, name: string): Promise<Listing> {
-  const query = new URLSearchParams({ limit: "50" });
+/** `limit` says how many are looked at: few of them may have this name. */
+export async function list(api: string, cursor: string | null, name: string, signal: AbortSignal): Promise<ListPart> {
+  const query = new URLSearchParams({ limit: name ? "1000" : "50" });
   if (cursor) query.set("cursor", cursor);
   if (name) query.set("name", name);
-  const answer = await ask(`${api}uploads?${query}`, { headers: { Accept: "application/json" } });
-  return (await answer.json()) as Listing;
+  const answer = await ask(`${api}uploads?${query}`, { signal }); // who accepts JSON gets errors as JSON too
+  return (await answer.json()) as ListPart;
 }
 
 /** RFC 9530: `sha-256=:base64:`, several with commas. */
@@ -85,6 +92,7 @@ async function ask(url: string, request: RequestInit): Promise<Response> {
   } catch {
     throw new TransferError(0);
   }
-  if (!answer.ok) throw new TransferError(answer.status, await answer.text().catch(() => ""));
+  const isFromTus = answer.headers.has("Tus-Resumable");
+  if (!answer.ok) throw new TransferError(answer.status, await answer.text().catch(() => ""), isFromTus);
   return answer;
 }

@@ -6,6 +6,7 @@ export const t = {
   title: "Upload files",
   product: "tusd_py",
   titleWhile: (percent: string) => `${percent} · Upload files`,
+  nameless: "(no name)",
   footer: (version: string) => (version ? `tusd_py ${version} · tus 1.0` : "tus 1.0"),
   apiLink: "HTTP API",
   skip: "Skip to the uploads",
@@ -85,7 +86,9 @@ export const t = {
     yes: "Stop and remove",
     yesKept: "Stop",
     no: "Keep it",
-    failed: (why: string) => `The server did not remove it. ${why}`,
+    failed: (why: string, other: string) => `It could not be removed: ${why}. Press × to try again, or ${other} to go on sending.`,
+    noAnswer: "the server did not answer",
+    refused: (status: number, said: string) => `the server answered ${status}${said ? `, ${said}` : ""}`,
   },
 
   undo: {
@@ -138,6 +141,7 @@ export const t = {
   failures: {
     offline: "It goes on by itself when you are online again.",
     noAnswer: "No answer. It goes on by itself when the server is back.",
+    stranger: "Something on the way answered in the server's place. It goes on by itself when the server is back.",
     locked: "Another request holds this upload. It goes on by itself.",
     offset: "The server has more or less of it than expected. Asking where to go on.",
     interrupted: "The connection was cut. It goes on by itself.",
@@ -156,20 +160,21 @@ export const t = {
   },
 
   refusedFile: {
-    tooLarge: (name: string, size: string, limit: string) => `${name} was not added: it has ${size}, and the server takes ${limit} at most.`,
+    tooLarge: (name: string, size: string, limit: string) => `${name} was not added: it is ${size}, and the server takes ${limit} at most.`,
     several: (count: number, limit: string) => `${count} files were not added: the server takes ${limit} a file at most.`,
     already: (name: string) => `${name} is already in the list.`,
+    empty: "There are no files in it.",
     unreadableDrop: "What was dropped could not be read. Choose it with the button instead.",
     dismiss: "Dismiss",
   },
 
   mismatch: {
     name: (wanted: string, given: string) => `This is ${given}, but the upload began with ${wanted}. Choose that one; nothing was sent.`,
-    size: (wanted: string, given: string) => `This file has ${given}, but the upload began with one of ${wanted}.`,
-    modified: (date: string) => `This file was changed since the upload began: that one was of ${date}.`,
+    size: (wanted: string, given: string) => `This file is ${given}; the upload began with one of ${wanted}.`,
+    modified: (date: string) => `This file has changed since the upload began. The one it began with was last changed on ${date}.`,
     label: (name: string) => `What to do about ${name}`,
     choice: (sent: string) =>
-      `Choose the old file to go on, or start over with this one${sent ? `: that removes the ${sent} sent before` : ""}.`,
+      `Choose the old file to go on, or start over with the changed one${sent ? `: that removes the ${sent} sent before` : ""}.`,
     denied: "The browser was not allowed to read the file. Choose it again.",
   },
 
@@ -189,10 +194,12 @@ export const t = {
     label: "All uploads on this server",
     empty: "No uploads here.",
     search: "Find by name",
+    searching: "Searching …",
+    notFound: "No name has this in it.",
     more: "Show more",
     failed: "The list could not be read.",
+    refused: (said: string) => `The server does not give out its list${said ? `: ${said}` : ""}.`,
     again: "Try again",
-    nameless: "(no name)",
     state: { receiving: "Unfinished", assembling: "Being put together", available: "Finished" },
     active: "Being sent",
   },

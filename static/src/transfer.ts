@@ -145,14 +145,15 @@ function holdLock(url: string): () => void {
 /** At once: a request that is aborted afterwards, as `send` does, forgets its answer and says status 0. */
 function readAnswer(error: Error): Error {
   const response = error instanceof DetailedError ? error.originalResponse : null;
-  return response ? new TransferError(response.getStatus(), response.getBody() ?? "") : error;
+  if (!response) return error;
+  return new TransferError(response.getStatus(), response.getBody() ?? "", Boolean(response.getHeader("Tus-Resumable")));
 }
 
 async function explain(error: unknown, item: Item): Promise<Failure> {
-  const { status, body } = error instanceof TransferError ? error : new TransferError(0);
+  const answered = error instanceof TransferError ? error : new TransferError(0);
   // A file that changed on the disk looks like a broken network.
-  if (status === 0 && item.file.value && !(await isReadable(item.file.value))) return unreadable();
-  return judge(status, body, !item.url.value);
+  if (answered.status === 0 && item.file.value && !(await isReadable(item.file.value))) return unreadable();
+  return judge(answered, !item.url.value);
 }
 
 export async function isReadable(file: File): Promise<boolean> {

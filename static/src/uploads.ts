@@ -3,7 +3,7 @@
 import { batch, computed, effect, signal, untracked } from "@preact/signals";
 import type { Connection } from "./connection";
 import type { Digests } from "./digests";
-import { TransferError, judge } from "./failure";
+import { TransferError, judge, readReason } from "./failure";
 import { formatBytes } from "./format";
 import type { Incoming } from "./intake";
 import { Item, compareAge, compareEnd, newRecord } from "./item";
@@ -11,7 +11,7 @@ import { explainMismatch, isChanged, isSame } from "./matching";
 import { visible } from "./names";
 import { type PageConfig } from "./page";
 import type { Registry, UploadRecord } from "./registry";
-import { inspect, remove } from "./server";
+import { inspect, isGone, remove } from "./server";
 import type { Settings } from "./settings";
 import { t } from "./strings";
 import { transfer } from "./transfer";
@@ -136,9 +136,12 @@ export class Uploads {
       try {
         await remove(url);
       } catch (error) {
-        const { status, body } = error instanceof TransferError ? error : new TransferError(0);
-        item.remedy.value = "retry";
-        item.halt("failed", t.cancel.failed(judge(status, body).words));
+        const answered = error instanceof TransferError ? error : new TransferError(0);
+        const isAway = judge(answered).isNetwork;
+        const why = isAway ? t.cancel.noAnswer : t.cancel.refused(answered.status, readReason(answered.body));
+        item.halt("paused", t.cancel.failed(why, item.needsFile.value ? t.act.chooseShort : t.act.resumeShort));
+        this.remember(item);
+        this.news.value = item.words.value;
         return;
       }
     }
@@ -206,7 +209,7 @@ export class Uploads {
       item.moveTo(offset);
       if (offset === length) this.#finish(item);
     } catch (error) {
-      if (error instanceof TransferError && [404, 410].includes(error.status)) this.lose(item);
+      if (isGone(error)) this.lose(item);
     }
   }
 
@@ -232,9 +235,9 @@ export class Uploads {
   follow(key: string, text: string | null): void {
     const record = this.registry.parse(text);
     const known = this.items.value.find((item) => item.key === key);
+    if (!record) return known && this.forget(known); // cancelled there: nothing more of it is sent, or saved, from here
     if (known && this.isRunning(known)) return;
-    if (!record) this.items.value = this.items.value.filter((item) => item.key !== key);
-    else if (known) known.take(record);
+    if (known) known.take(record);
     else this.#show([this.#recall(record), ...this.items.value]);
   }
 
@@ -249,7 +252,7 @@ export class Uploads {
 
   #refuse(item: Item, given: Incoming | null, wrong: string): void {
     item.words.value = wrong;
-    item.changed.value = given && isChanged(item, given.file) ? given : null;
+    if (given && isChanged(item, given.file)) item.changed.value = given; // another name leaves the choice as it was
     this.news.value = item.changed.value ? `${wrong} ${t.mismatch.choice("")}` : wrong;
   }
 

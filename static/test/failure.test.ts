@@ -1,27 +1,27 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { backoffSeconds, judge } from "../src/failure";
+import { TransferError, backoffSeconds, judge } from "../src/failure";
 import { Pace } from "../src/pace";
 import { ownUrl, parseConfig } from "../src/page";
 import { parseReprDigest } from "../src/server";
 
 test("what passes by itself is waited for, the rest needs a person", () => {
-  const remedies = [0, 408, 409, 423, 429, 500, 502, 503, 504].map((status) => judge(status, "").remedy);
+  const remedies = [0, 408, 409, 423, 429, 500, 502, 503, 504].map((status) => judge(new TransferError(status, "")).remedy);
   assert.deepEqual(new Set(remedies), new Set(["wait"]));
-  assert.equal(judge(400, "ERR_UNEXPECTED_EOF: the body ended early").remedy, "wait");
-  for (const status of [400, 401, 403, 412, 413, 415, 460, 507]) assert.equal(judge(status, "").remedy, "retry");
-  for (const status of [404, 410]) assert.equal(judge(status, "").remedy, "restart");
+  assert.equal(judge(new TransferError(400, "ERR_UNEXPECTED_EOF: the body ended early")).remedy, "wait");
+  for (const status of [400, 401, 403, 412, 413, 415, 460, 507]) assert.equal(judge(new TransferError(status, "")).remedy, "retry");
+  for (const status of [404, 410]) assert.equal(judge(new TransferError(status, "")).remedy, "restart");
 });
 
 test("the server's words are told without their code", () => {
-  assert.match(judge(403, "ERR_UPLOAD_REJECTED: only images").words, /refused it: only images\. Ask/);
-  assert.match(judge(418, "").words, /^The server answered 418\. Try again/);
+  assert.match(judge(new TransferError(403, "ERR_UPLOAD_REJECTED: only images")).words, /refused it: only images\. Ask/);
+  assert.match(judge(new TransferError(418, "")).words, /^The server answered 418\. Try again/);
 });
 
 test("a limit of a proxy is not taken for one of the server, and its page is not shown", () => {
-  assert.match(judge(413, "ERR_MAX_SIZE_EXCEEDED: longer than allowed").words, /Send a smaller one/);
-  assert.match(judge(413, "<html>413</html>").words, /smaller chunk size/);
-  assert.doesNotMatch(judge(403, "<html><body>nginx</body></html>").words, /nginx/);
+  assert.match(judge(new TransferError(413, "ERR_MAX_SIZE_EXCEEDED: longer than allowed")).words, /Send a smaller one/);
+  assert.match(judge(new TransferError(413, "<html>413</html>")).words, /smaller chunk size/);
+  assert.doesNotMatch(judge(new TransferError(403, "<html><body>nginx</body></html>")).words, /nginx/);
 });
 
 test("waiting grows to five seconds and no further", () => {
@@ -54,4 +54,12 @@ test("a digest is read from its header", () => {
   assert.equal(parseReprDigest(`sha-256=:${abc}:`), `sha256:${hex}`);
   assert.equal(parseReprDigest(`md5=:AAAA:, sha-256=:${abc}:`), `sha256:${hex}`);
   assert.equal(parseReprDigest(null), "");
+});
+
+test("what strangers say of an upload passes, and of a new one it does not", () => {
+  for (const status of [200, 302, 404, 405, 410]) {
+    assert.equal(judge(new TransferError(status, "<html>", false)).remedy, "wait");
+    assert.equal(judge(new TransferError(status, "<html>", false), true).remedy, "retry");
+  }
+  for (const status of [401, 403, 413]) assert.equal(judge(new TransferError(status, "<html>", false)).remedy, "retry");
 });

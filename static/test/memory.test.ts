@@ -69,9 +69,20 @@ test("only the same file goes on", () => {
   assert.equal(isSame(wanted, { ...wanted }), true);
   assert.equal(explainMismatch(wanted, { ...wanted }), "");
   assert.match(explainMismatch(wanted, { ...wanted, name: "b.bin" }), /This is b\.bin, but the upload began with a\.bin/);
-  assert.match(explainMismatch(wanted, { ...wanted, size: 8 }), /8 B, but the upload began with one of 9 B/);
+  assert.match(explainMismatch(wanted, { ...wanted, size: 8 }), /is 8 B; the upload began with one of 9 B/);
   assert.match(explainMismatch(wanted, { ...wanted, lastModified: 6 }), /changed since the upload began/);
   for (const changes of [{ name: "b" }, { size: 8 }, { lastModified: 6 }]) {
     assert.equal(isSame(wanted, { ...wanted, ...changes }), false);
   }
+});
+
+test("what somebody else wrote is left alone", () => {
+  const memory = new Memory();
+  const registry = new Registry(memory, "/files/");
+  registry.save(record({}));
+  const { name, ...nameless } = record({ key: "x" });
+  const others = [nameless, { ...record({ key: "y" }), url: 5 }, { ...record({ key: "z" }), saved: "3" }, [], 5, name];
+  others.forEach((other, index) => memory.setItem(`tusd-py:/files/:upload:${index}`, JSON.stringify(other)));
+  assert.deepEqual(registry.load(), [record({})]);
+  assert.equal(memory.length, 7);
 });

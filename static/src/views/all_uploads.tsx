@@ -4,49 +4,38 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 import { Events } from "../events";
 import { formatBytes, formatMoment, formatPercent, formatRate, formatShare } from "../format";
-import { type PageConfig, ownUrl } from "../page";
-import { type Status, list } from "../server";
+import { Listing } from "../listing";
 import { visible } from "../names";
+import { type PageConfig, ownUrl } from "../page";
+import type { Status } from "../server";
 import { t } from "../strings";
 import { Name } from "./name";
 
 const TYPING_MILLISECONDS = 250;
+const LONGEST_NAME = 200; // the server takes no longer one
 
 export function AllUploads({ page }: { page: PageConfig }) {
-  const rows = useSignal<Status[]>([]);
-  const next = useSignal<string | null>(null);
-  const state = useSignal<"loading" | "ready" | "failed">("loading");
   const name = useSignal("");
-
-  const load = async (cursor: string | null) => {
-    try {
-      const listing = await list(page.api, cursor, name.value);
-      rows.value = cursor ? [...rows.value, ...listing.uploads] : listing.uploads;
-      next.value = listing.next;
-      state.value = "ready";
-    } catch {
-      state.value = "failed";
-    }
-  };
-  const events = useMemo(
-    () =>
-      new Events(page.api, {
-        upload: (status) => (rows.value = place(rows.value, status, name.value)),
-        removed: ({ id }) => (rows.value = rows.value.filter((row) => row.id !== id)),
-        reset: () => void load(null),
-      }),
-    [],
-  );
+  const listing = useMemo(() => new Listing(page.api), []);
   useEffect(() => {
-    void load(null);
+    const events = new Events(page.api, {
+      upload: (status) => listing.take(status),
+      removed: ({ id }) => listing.drop(id),
+      reset: () => void listing.search(name.value),
+    });
     events.watchAll();
     return () => events.close();
   }, []);
   useEffect(() => {
-    const timer = setTimeout(() => void load(null), TYPING_MILLISECONDS);
-    return () => clearTimeout(timer);
+    listing.state.value = "loading";
+    const timer = setTimeout(() => void listing.search(name.value), name.value ? TYPING_MILLISECONDS : 0);
+    return () => {
+      clearTimeout(timer);
+      listing.stop();
+    };
   }, [name.value]);
 
+  const words = describe(listing, name.value);
   return (
     <section class="list" aria-label={t.all.label}>
       <div class="list-head">
@@ -56,26 +45,26 @@ export function AllUploads({ page }: { page: PageConfig }) {
           class="search"
           placeholder={t.all.search}
           aria-label={t.all.search}
+          maxLength={LONGEST_NAME}
           value={name.value}
           onInput={(event) => (name.value = event.currentTarget.value)}
         />
       </div>
-      {state.value === "failed" && (
-        <p class="plain" role="alert">
-          {t.all.failed}{" "}
-          <button type="button" class="button small" onClick={() => void load(null)}>
+      <p class={words ? "plain" : "unseen"} role="status">
+        {words}
+        {listing.state.value === "failed" && (
+          <button type="button" class="button small" onClick={() => void listing.more()}>
             {t.all.again}
           </button>
-        </p>
-      )}
-      {state.value === "ready" && rows.value.length === 0 && <p class="plain">{t.all.empty}</p>}
+        )}
+      </p>
       <ul class="rows">
-        {rows.value.map((status) => (
+        {listing.rows.value.map((status) => (
           <Row key={status.id} status={status} page={page} />
         ))}
       </ul>
-      {next.value && (
-        <button type="button" class="button more" onClick={() => void load(next.value)}>
+      {listing.next.value && listing.state.value !== "failed" && (
+        <button type="button" class="button more" onClick={() => void listing.more()}>
           {t.all.more}
         </button>
       )}
@@ -83,16 +72,16 @@ export function AllUploads({ page }: { page: PageConfig }) {
   );
 }
 
-/** A changed one stays where it is; one that was not there is the newest. */
-function place(rows: Status[], status: Status, name: string): Status[] {
-  if (rows.some((row) => row.id === status.id)) return rows.map((row) => (row.id === status.id ? status : row));
-  const isWanted = (status.metadata["filename"] ?? "").toLowerCase().includes(name.toLowerCase());
-  return isWanted ? [status, ...rows] : rows;
+function describe({ state, rows, next, words }: Listing, name: string): string {
+  if (state.value === "loading") return name ? t.all.searching : "";
+  if (state.value !== "ready") return words.value;
+  if (rows.value.length > 0 || next.value) return "";
+  return name ? t.all.notFound : t.all.empty;
 }
 
 function Row({ status, page }: { status: Status; page: PageConfig }) {
   const path = status.metadata["relativePath"] || "";
-  const name = path.split("/").pop() || status.metadata["filename"] || t.all.nameless;
+  const name = path.split("/").pop() || status.metadata["filename"] || "";
   const isDone = status.state === "available";
   const size = status.length;
   return (

@@ -108,7 +108,9 @@ function useDrops(uploads: Uploads) {
     };
     const add = async (transfer: DataTransfer) => {
       try {
-        uploads.add(await fromTransfer(transfer));
+        const incoming = await fromTransfer(transfer);
+        uploads.add(incoming);
+        if (incoming.length === 0) uploads.notice.value = t.refusedFile.empty;
       } catch {
         uploads.notice.value = t.refusedFile.unreadableDrop;
       }

@@ -5,7 +5,7 @@ interface Place {
   element: HTMLElement;
   row: HTMLElement | null;
   list: HTMLElement | null;
-  isAnswer: boolean; // to a question that its row asked
+  isAnswer: boolean; // to whether it is to be cancelled
 }
 
 export function keepFocus(main: HTMLElement): () => void {
@@ -13,7 +13,7 @@ export function keepFocus(main: HTMLElement): () => void {
   const remember = ({ target }: FocusEvent) => {
     const element = target as HTMLElement;
     const closest = (selector: string) => element.closest<HTMLElement>(selector);
-    last = { element, row: closest("[data-key]"), list: closest(".list"), isAnswer: closest(".upload-answers") !== null };
+    last = { element, row: closest("[data-key]"), list: closest(".list"), isAnswer: closest(".cancel-question") !== null };
   };
   // Whoever clicks beside all controls wants the focus nowhere.
   const leave = () => setTimeout(() => last?.element.isConnected && !main.contains(document.activeElement) && (last = null));

@@ -66,8 +66,9 @@ function describePhase(item: Item): string {
 function Actions({ item, uploads }: { item: Item; uploads: Uploads }) {
   const phase = item.phase.value;
   // What runs is no signal: a failed one still runs for a moment, and would keep its Pause for ever.
-  const isOurs = item.isUnderWay.value || (phase === "elsewhere" && uploads.isRunning(item));
-  const needsFile = !item.file.value && !item.hasHandle.value;
+  const isElsewhere = phase === "elsewhere";
+  const isOurs = item.isUnderWay.value || (isElsewhere && uploads.isRunning(item));
+  const needsFile = item.needsFile.value;
   const resume = async () => {
     if (!(await uploads.resume(item))) await chooseAgain(item, uploads);
   };
@@ -75,7 +76,7 @@ function Actions({ item, uploads }: { item: Item; uploads: Uploads }) {
   return (
     <>
       {isOurs && <IconButton icon="pause" label={t.act.pause(item.title)} onClick={() => uploads.pause(item)} />}
-      {!isOurs && !item.changed.value && (isLost ? !item.file.value : needsFile || item.remedy.value === "choose") && (
+      {!isOurs && !isElsewhere && !item.changed.value && (isLost ? !item.file.value : needsFile || item.remedy.value === "choose") && (
         <WordButton icon="file" label={t.act.choose(item.title)} short={t.act.chooseShort} onClick={() => void chooseAgain(item, uploads)} />
       )}
       {!isOurs && phase !== "failed" && !needsFile && (
@@ -112,7 +113,7 @@ function Question({ item, uploads, page }: RowProps) {
   useLayoutEffect(() => keep.current?.focus(), []);
   const close = () => (item.isAsking.value = false);
   return (
-    <div class="upload-question" role="group" aria-label={t.act.cancel(item.title)} onKeyDown={(event) => event.key === "Escape" && close()}>
+    <div class="upload-question cancel-question" role="group" aria-label={t.act.cancel(item.title)} onKeyDown={(event) => event.key === "Escape" && close()}>
       <span>{page.canTerminate ? t.cancel.question : t.cancel.questionKept(page.expires)}</span>
       <span class="upload-answers">
         <button type="button" class="button small" ref={keep} onClick={close}>

@@ -28,11 +28,18 @@ class Keyboard:
 
     def __init__(self, tab: Visit) -> None:
         self._tab = tab
-        tab.page.keyboard.press("Tab")
-        tab.page.evaluate(WATCH)
+        self._file: Path | None = None
+        tab.page.on("filechooser", lambda chooser: self._file and chooser.set_files(self._file))
+        self.watch()
 
-    def press(self, name: str, *, then: str) -> None:
+    def watch(self) -> None:
+        """Also after a reload."""
+        self._tab.page.keyboard.press("Tab")
+        self._tab.page.evaluate(WATCH)
+
+    def press(self, name: str, *, then: str, file: Path | None = None) -> None:
         self._tab.button(name).focus()
+        self._file = file
         self._tab.page.keyboard.press("Enter")
         try:
             self._tab.page.wait_for_function(HAS_FOCUS, arg=name if then == "the same" else then, timeout=10_000)
@@ -80,6 +87,31 @@ def test_after_each_action_the_focus_is_where_one_goes_on(visit: Visitor, make_f
     keyboard.press("Cancel third.bin", then="Keep it")
     keyboard.press("Stop and remove", then="Choose files")
     tab.complaints.clear()  # what was refused
+
+
+def test_when_a_file_is_chosen_again_the_focus_goes_on(visit: Visitor, make_file: MakeFile) -> None:
+    path = make_file("thesis.zip", MIB)
+    newer, other = make_file("newer/thesis.zip", 900), make_file("other.zip", MIB)
+    choose, old, over = (f"{act} thesis.zip{again}" for act, again in (
+        ("Choose file", " again"), ("Choose the old file:", ""), ("Start over:", ""),
+    ))  # fmt: skip
+    tab = visit()
+    Answers(tab)
+    tab.choose(path)
+    tab.wait_for_start(path.name)
+    tab.reload()
+    keyboard = Keyboard(tab)
+    tab.wait_for(path.name, "stopped")
+
+    keyboard.press(choose, file=other, then="the same")
+    tab.row(path.name).get_by_text("This is other.zip").wait_for()
+    keyboard.press(choose, file=newer, then=old)
+    keyboard.press(old, file=path, then="Pause thesis.zip")
+
+    tab.reload()
+    keyboard.watch()
+    keyboard.press(choose, file=newer, then=old)
+    keyboard.press(over, then="Pause thesis.zip")
 
 
 def test_in_a_long_list_the_focus_goes_on_too(visit: Visitor) -> None:

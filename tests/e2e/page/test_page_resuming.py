@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_another_file_is_refused_in_words_and_not_sent(
     through_proxy.choose_again(path.name, make_file("other.zip", 20 * MIB))
     row.get_by_text("This is other.zip, but the upload began with thesis.zip").wait_for()
     through_proxy.choose_again(path.name, make_file("elsewhere/thesis.zip", 21 * MIB))
-    row.get_by_text("This file has 21 MiB, but the upload began with one of 20 MiB").wait_for()
+    row.get_by_text("This file is 21 MiB; the upload began with one of 20 MiB.").wait_for()
 
     assert server.offset(through_proxy.records()[0]["url"]) == before
     assert len(list(server.directory.glob("*.info"))) == 1
@@ -87,11 +88,14 @@ def test_a_file_that_changed_since_can_be_sent_from_its_start(
         path.write_bytes(bytes(500))
 
         tab.choose_again(path.name, path)
-        row.get_by_text("This file has 500 B, but the upload began with one of 20 MiB.").wait_for()
+        row.get_by_text("This file is 500 B; the upload began with one of 20 MiB.").wait_for()
         assert ("removes the" in row.inner_text()) == (not flags)
         tab.choose_in("Choose the old file: thesis.zip", make_file("elsewhere/thesis.zip", 501))
-        row.get_by_text("This file has 501 B").wait_for()
+        row.get_by_text("This file is 501 B").wait_for()
+        tab.choose_in("Choose the old file: thesis.zip", make_file("other.zip", 501))
+        row.get_by_text("This is other.zip, but the upload began with thesis.zip").wait_for()
         tab.choose_in("Choose the old file: thesis.zip", path)
+        row.get_by_text("This file is 500 B").wait_for()
         tab.button("Start over: thesis.zip").click()
 
         tab.wait_for(path.name, "finished", check="same")
@@ -114,7 +118,9 @@ def test_the_old_file_goes_on_after_the_changed_one_was_refused(
     newer = make_file("elsewhere/thesis.zip", 20 * MIB)
     os.utime(newer, (0, 0))
     through_proxy.choose_again(path.name, newer)
-    row.get_by_text("This file was changed since the upload began").wait_for()
+    row.get_by_text(
+        "This file has changed since the upload began. The one it began with was last changed on"
+    ).wait_for()
     through_proxy.choose_in("Choose the old file: thesis.zip", path)
 
     through_proxy.wait_for(path.name, "finished", check="same")
@@ -200,6 +206,28 @@ def test_two_tabs_with_one_file_make_one_upload(
     second.wait_for(path.name, "finished", check="same")
     assert len(list(server.directory.glob("*.info"))) == 1
     check_same(server, second.link(path.name), path)
+
+
+def test_what_is_cancelled_in_one_tab_is_not_sent_by_another(
+    server: UploadServer, proxy: CuttingProxy, visit: Visitor, through_proxy: Visit, send_and_stall: StalledSender
+) -> None:
+    path = send_and_stall("shared.bin", 30 * MIB, after=14 * MIB)
+    url = through_proxy.records()[0]["url"]
+    second = visit(through_proxy.url)
+    second.may_lose_network = True
+
+    second.button("Cancel shared.bin").click()
+    second.button("Stop and remove").click()
+
+    for tab in (second, through_proxy):
+        tab.row(path.name).wait_for(state="detached")
+    proxy.release()
+    second.page.bring_to_front()
+    second.reload()
+    assert second.records() == []
+    assert [tab.row(path.name).count() for tab in (second, through_proxy)] == [0, 0]
+    assert server.is_gone(url)
+    assert re.findall("UploadCreated", server.log()) == ["UploadCreated"]
 
 
 def test_a_killed_browser_remembers_and_goes_on(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Route
 
 MakeFile = Callable[[str, int], Path]
+
+TUS = {"Tus-Resumable": "1.0.0"}
 
 
 def answer_with(status: int, body: str) -> Callable[[Route], None]:
@@ -112,19 +115,23 @@ def test_a_killed_server_that_comes_back_gets_the_rest(
 
 def test_a_dropped_folder_keeps_its_paths(server: UploadServer, visit: Visitor, make_file: MakeFile) -> None:
     paths = [
-        make_file(f"photos/{name}", size) for name, size in (("a.jpg", 10), ("2026/b.jpg", 20), ("2026/c.txt", 30))
+        make_file(f"photos/{name}", size) for name, size in (("2026/2.jpg", 20), ("2026/10.txt", 30), ("a.jpg", 10))
     ]
+    (paths[0].parents[1] / "nothing").mkdir()
     tab = visit()
 
-    tab.drop(paths[0].parent)
+    tab.drop(paths[0].parents[1] / "nothing")
+    tab.page.get_by_text("There are no files in it.").wait_for()
+    tab.drop(paths[0].parents[1])
 
-    for path in paths:
-        title = str(path.relative_to(paths[0].parents[1]))
+    titles = [str(path.relative_to(paths[0].parents[2])) for path in paths]
+    for path, title in zip(paths, titles, strict=True):
         tab.wait_for(title, "finished", check="same")
         url = tab.link(title)
         check_same(server, url, path)
         assert metadata_of(server, url)["relativePath"] == title
         assert metadata_of(server, url)["filename"] == path.name
+    assert [record["path"] for record in sorted(tab.records(), key=itemgetter("place"))] == titles
 
 
 def test_a_paused_upload_rests_and_goes_on(
@@ -174,6 +181,26 @@ def test_a_cancelled_upload_is_removed_from_the_server_after_a_question(
     assert through_proxy.records() == []
 
 
+def test_what_cannot_be_removed_without_a_network_rests(
+    server: UploadServer, through_proxy: Visit, send_and_stall: StalledSender
+) -> None:
+    tab = through_proxy
+    path = send_and_stall("mistake.mov", 30 * MIB, after=18 * MIB)
+    tab.context.set_offline(True)
+
+    tab.button("Cancel mistake.mov").click()
+    tab.button("Stop and remove").click()
+
+    row = tab.wait_for(path.name, "paused")
+    words = "the server did not answer. Press \N{MULTIPLICATION SIGN} to try again, or Resume to go on sending."
+    row.get_by_text(f"It could not be removed: {words}").wait_for()
+    assert tab.records()[0]["isPaused"]
+    tab.context.set_offline(False)
+    tab.button("Resume mistake.mov").click()
+    tab.wait_for(path.name, "finished", check="same")
+    check_same(server, tab.link(path.name), path)
+
+
 def test_what_is_too_large_is_told_before_anything_is_sent(
     bundle: Path, context: BrowserContext, tmp_path: Path, make_file: MakeFile
 ) -> None:
@@ -182,7 +209,7 @@ def test_what_is_too_large_is_told_before_anything_is_sent(
         tab = Visit(context, page_url(server.url)).open()
 
         tab.choose(make_file("huge.iso", 2 * MIB))
-        tab.page.get_by_text("huge.iso was not added: it has 2.0 MiB, and the server takes 1.0 MiB at most.").wait_for()
+        tab.page.get_by_text("huge.iso was not added: it is 2.0 MiB, and the server takes 1.0 MiB at most.").wait_for()
 
         assert tab.page.locator("[data-name]").count() == 0
         assert list(server.directory.glob("*.info")) == []
@@ -209,7 +236,7 @@ def test_a_refusal_is_told_in_words_and_can_be_mended(
     def answer(route: Route) -> None:
         asked.append(route.request.method)
         if asked.count("PATCH") == 2 and route.request.method == "PATCH":
-            route.fulfill(status=status, body=body)
+            route.fulfill(status=status, body=body, headers=TUS if body.startswith("ERR_") else {})
         else:
             route.continue_()
 
@@ -248,6 +275,32 @@ def test_an_upload_whose_requests_were_too_large_goes_on_in_smaller_chunks(
     tab.wait_for(path.name, "finished", check="same")
     check_same(server, tab.link(path.name), path)
     assert re.findall(r"method=PATCH .* bytes=(\d+)", server.log()) == [str(MIB)] * 10
+
+
+def test_what_a_proxy_says_of_an_upload_while_its_server_is_away_loses_nothing(
+    server: UploadServer, visit: Visitor, make_file: MakeFile
+) -> None:
+    path = make_file("album.zip", 20 * MIB)
+    tab = visit()
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.method)
+        if 3 <= len(asked) <= 5:
+            status = 200 if len(asked) == 5 else 404
+            route.fulfill(status=status, body="404 page not found")
+        else:
+            route.continue_()
+
+    tab.page.route("**/files/*", answer)
+    tab.choose(path)
+    tab.wait_for(path.name, "waiting").get_by_text("Something on the way answered").wait_for()
+    tab.wait_for(path.name, "finished", check="same")
+
+    assert asked[:6] == ["POST", "PATCH", "PATCH", "HEAD", "HEAD", "HEAD"]
+    check_same(server, tab.link(path.name), path)
+    assert server.log().count("UploadCreated") == 1
+    tab.complaints.clear()  # 404
 
 
 def test_a_refused_creation_is_told_in_words_and_can_be_tried_again(visit: Visitor, make_file: MakeFile) -> None:

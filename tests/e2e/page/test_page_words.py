@@ -97,6 +97,7 @@ def test_rows_stand_in_the_same_order_after_a_reload(
 def test_what_hides_in_a_name_is_seen(bundle: Path, visit: Visitor, tmp_path: Path, make_file: MakeFile) -> None:
     names = {
         "report[U+202E]gpj.exe": "report\u202egpj.exe",
+        "soft[U+00AD][U+034F][U+E0041].txt": "soft\u00ad\u034f\U000e0041.txt",
         "a[U+2067]b[U+2069][U+200F]c[U+0007].txt": "a\u2067b\u2069\u200fc\u0007.txt",
         "family \U0001f468\u200d\U0001f469.jpg": "family \U0001f468\u200d\U0001f469.jpg",  # a joiner hides nothing
     }
@@ -119,19 +120,37 @@ def test_what_hides_in_a_name_is_seen(bundle: Path, visit: Visitor, tmp_path: Pa
         assert not any(control in seen for control in "\u202e\u2067\u2069\u200f\u0007")
 
 
-def test_of_a_long_name_both_ends_are_seen(visit: Visitor, make_file: MakeFile) -> None:
+def test_of_a_long_name_both_ends_are_seen(visit: Visitor, make_file: MakeFile, tmp_path: Path) -> None:
     tab = visit()
     tab.page.set_viewport_size({"width": 320, "height": 640})
     name = "measurements-of-the-north-station-" * 7 + "v12.parquet"
 
-    tab.choose(make_file(name, 900))
+    others = {
+        "WHOLE-WORLD[U+202E]gnp.exe": "WHOLE-WORLD\u202egnp.exe",  # too long as it is shown
+        "(no name)": " \u3000 ",
+        "WWW.WWWWWWWWWWWW": "w" * 9 + "\U0001f469\u200d\U0001f52c" * 9 + "WWW.WWWWWWWWWWWW",
+    }
+
+    tab.choose(make_file(name, 900), *(make_file(each, 900) for each in others.values()))
     row = tab.wait_for(name, "finished", check="same")
+    for ending in others:
+        shown = tab.page.locator("[data-check=same] bdi").filter(has_text=ending)
+        shown.wait_for()
+        assert width_beyond(shown.locator("span").last, shown) <= 0.5, ending
+    cut = tab.row("WHOLE-WORLD[U+202E]gnp.exe").locator(".name-tail")
+    cut.wait_for()
+    tab.page.get_by_role("heading", name=name).scroll_into_view_if_needed()
+    tab.shoot("phone-names", tmp_path)
 
     head, tail = row.locator(".name-head"), row.locator(".name-tail")
     assert tail.inner_text().endswith("v12.parquet")
     assert width_beyond(tail, row) < 0
     assert head.evaluate("element => element.scrollWidth > element.clientWidth && element.clientWidth > 80")
     assert row.get_by_role("heading").get_attribute("title") == name
+    tab.page.set_viewport_size({"width": 1100, "height": 640})
+    cut.wait_for(state="detached")
+    assert tab.page.evaluate("window.find('WHOLE-WORLD[U+202E]gnp.exe')"), "what fits is in one piece"
+    assert tail.count() == 1
     assert row.get_by_role("link", name=name).get_attribute("href") == f"/files/{tab.link(name).rsplit('/')[-1]}"
 
 
