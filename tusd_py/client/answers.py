@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+REDIRECTS = {301, 302, 303, 307, 308}
 LONGEST_SHOWN = 8_000  # characters of a line: a header may have 64 KiB
 _LONGEST_SAID = 200
 _MOST_DIGITS = 19

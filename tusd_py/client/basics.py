@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from urllib.parse import urlsplit
 
-from tusd_py.client.answers import address
+from tusd_py.client.answers import REDIRECTS, address
 from tusd_py.client.findings import Probe, Result, no, unclear, yes
 from tusd_py.client.site import OFFSET_TYPE, TUS, VERSION, Site, Unexpected, Way, stretch
 from tusd_py.client.wire import Answer, WireError
@@ -14,7 +14,6 @@ from tusd_py.errors import ConfigError
 
 SAMPLE_BYTES = 3000
 FIRST_BYTES = 1000
-REDIRECTS = {301, 302, 303, 307, 308}
 FORWARD = (
     "let the proxy send X-Forwarded-Proto and X-Forwarded-Host (nginx: proxy_set_header X-Forwarded-Proto $scheme;"
     " proxy_set_header X-Forwarded-Host $http_host;) and let the server believe them (tusd-py: --behind-proxy"

@@ -21,12 +21,11 @@ from tusclient.client import TusClient
 from tusclient.uploader import Uploader
 
 from tusd_py.client import session as sessions
-from tusd_py.client.answers import address, is_at_home, number, said
+from tusd_py.client.answers import REDIRECTS, address, is_at_home, number, said
 from tusd_py.client.session import Session
 
 BLOCK_BYTES = 256 << 10
 MOST_BODY_BYTES = 64 << 10  # of an answer: a line of it is shown
-REDIRECTS = {301, 302, 303, 307, 308}
 PASSING = {408, 409, 423, 425, 429, 460, 500, 502, 503, 504, 507}
 GONE = {404, 410}
 LASTING = {401, 403, 407, 413}  # whoever says it
@@ -222,22 +221,23 @@ def refused(what: str, answer: Answer) -> Trouble:
     if status < 300:
         name = "Location" if answer.method == "POST" else "Upload-Offset"
         why = f", and {name} is {answer.headers.get(name, '')[:80] or 'missing'}"
-    hint = {
-        401: "; if a login is wanted, give it: --header 'Authorization: Bearer ...'",
-        403: "; if a login is wanted, give it: --header 'Authorization: Bearer ...'",
-        404: "; see whether the address is that which creates uploads, as in https://host/files/",
-        405: "; see whether the address is that which creates uploads, as in https://host/files/",
-        501: "; see whether the address is that which creates uploads, as in https://host/files/",
-        413: "; it is larger than is allowed there",
-    }.get(status, "")
-    if status == 413 and answer.method == "PATCH":
-        hint = "; a proxy limits bodies: try --chunk-size 1MB"
-    text = f"{what}: {answer.method} answered {status}{why}{hint}"
+    text = f"{what}: {answer.method} answered {status}{why}{_hint(status, answer.method)}"
     if answer.method == "POST":
         return Trouble(text, is_passing=status in PASSING)
     is_from_tus = "Tus-Resumable" in answer.headers
     is_passing = status in PASSING or not (is_from_tus or status in LASTING)
     return Trouble(text, is_passing=is_passing, is_gone=status in GONE)
+
+
+def _hint(status: int, method: str) -> str:
+    if status in (401, 403):
+        return "; if a login is wanted, give it: --header 'Authorization: Bearer ...'"
+    if status in (404, 405, 501):
+        return "; see whether the address is that which creates uploads, as in https://host/files/"
+    if status == 413:
+        is_body = method == "PATCH"
+        return "; a proxy limits bodies: try --chunk-size 1MB" if is_body else "; it is larger than is allowed there"
+    return ""
 
 
 def _innermost(error: BaseException) -> BaseException:

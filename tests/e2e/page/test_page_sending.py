@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cutting_proxy import CuttingProxy
@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 MakeFile = Callable[[str, int], Path]
 
 TUS = {"Tus-Resumable": "1.0.0"}
+
+
+def answer_some(tab: Visit, reply: Callable[[list[str]], dict[str, Any] | None]) -> list[str]:
+    """Returns what is asked of the server from now on: methods, in order. `reply` sees that, and has the answer to the
+    last one; None leaves it to the server."""
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.method)
+        own = reply(asked)
+        if own is None:
+            route.continue_()
+        else:
+            route.fulfill(**own)
+
+    tab.page.route("**/files/*", answer)
+    return asked
 
 
 def answer_with(status: int, body: str) -> Callable[[Route], None]:
@@ -231,16 +248,8 @@ def test_a_refusal_is_told_in_words_and_can_be_mended(
 ) -> None:
     path = make_file("album.zip", 20 * MIB)
     tab = visit()
-    asked: list[str] = []
-
-    def answer(route: Route) -> None:
-        asked.append(route.request.method)
-        if asked.count("PATCH") == 2 and route.request.method == "PATCH":
-            route.fulfill(status=status, body=body, headers=TUS if body.startswith("ERR_") else {})
-        else:
-            route.continue_()
-
-    tab.page.route("**/files/*", answer)
+    refusal = {"status": status, "body": body, "headers": TUS if body.startswith("ERR_") else {}}
+    answer_some(tab, lambda asked: refusal if asked[-1] == "PATCH" and asked.count("PATCH") == 2 else None)
     tab.choose(path)
     row = tab.wait_for(path.name, "failed")
     assert words in row.inner_text()
@@ -257,14 +266,8 @@ def test_an_upload_whose_requests_were_too_large_goes_on_in_smaller_chunks(
 ) -> None:
     path = make_file("album.zip", 10 * MIB)
     tab = visit()
-
-    def refuse(route: Route) -> None:
-        if route.request.method == "PATCH":
-            route.fulfill(status=413, body="<html>413 Request Entity Too Large</html>")
-        else:
-            route.continue_()
-
-    tab.page.route("**/files/*", refuse)
+    refusal = {"status": 413, "body": "<html>413 Request Entity Too Large</html>"}
+    answer_some(tab, lambda asked: refusal if asked[-1] == "PATCH" else None)
     tab.choose(path)
     tab.wait_for(path.name, "failed").get_by_text("Choose a smaller chunk size").wait_for()
     tab.complaints.clear()  # 413
@@ -282,17 +285,10 @@ def test_what_a_proxy_says_of_an_upload_while_its_server_is_away_loses_nothing(
 ) -> None:
     path = make_file("album.zip", 20 * MIB)
     tab = visit()
-    asked: list[str] = []
-
-    def answer(route: Route) -> None:
-        asked.append(route.request.method)
-        if 3 <= len(asked) <= 5:
-            status = 200 if len(asked) == 5 else 404
-            route.fulfill(status=status, body="404 page not found")
-        else:
-            route.continue_()
-
-    tab.page.route("**/files/*", answer)
+    said = {3: 404, 4: 404, 5: 200}
+    asked = answer_some(
+        tab, lambda asked: {"status": said[len(asked)], "body": "404 page not found"} if len(asked) in said else None
+    )
     tab.choose(path)
     tab.wait_for(path.name, "waiting").get_by_text("Something on the way answered").wait_for()
     tab.wait_for(path.name, "finished", check="same")

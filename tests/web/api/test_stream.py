@@ -215,9 +215,9 @@ async def test_an_event_is_written_once_for_all_who_watch_all(house: House, monk
     written: list[str] = []
     describe = endpoint_module.describe
 
-    def counted(upload: Upload, url: str, progress: Any) -> Any:
+    def counted(upload: Upload, url: str, progress: Any, **options: Any) -> Any:
         written.append(url)
-        return describe(upload, url, progress)
+        return describe(upload, url, progress, **options)
 
     monkeypatch.setattr(endpoint_module, "describe", counted)
     async with house.watching() as one, house.watching() as two, house.watching(host="other") as three:

@@ -47,9 +47,8 @@ class FileRelay:
     async def start(self) -> None:
         """Be there for the others. Never raises."""
         try:
-            self._folder.open()
-            self._folder.sweep()
             await self._be_listed()
+            self._folder.sweep()
         except OSError as error:
             self._fail(error)
 

@@ -78,14 +78,13 @@ class ApiEndpoint:
         Query(scope["query_string"]).finish("none")
         await self._access.check_upload(scope, upload_id)
         upload = await self._uploads.find(upload_id)
-        progress = self._uploads.feed.progress(upload.id)
-        await _send_json(scope, send, describe(upload, f"{self._base(scope)}{upload.id}", progress, may_guess=True))
+        await _send_json(scope, send, self._describe(self._base(scope), may_guess=True)(upload))
 
     async def _list(self, scope: Scope, _receive: Receive, send: Send) -> None:
         await self._access.check_all(scope)
         listing = Listing.of(scope["query_string"])
         uploads, cursor = await self._uploads.page(listing.cursor, listing.limit)
-        describe_each = self._describe(scope)
+        describe_each = self._describe(self._base(scope))
         wanted = [describe_each(upload) for upload in uploads if listing.wants(upload)]
         await _send_json(scope, send, {"uploads": wanted, "next": cursor or None})
 
@@ -96,7 +95,8 @@ class ApiEndpoint:
         for upload_id in upload_ids or ():
             await self._access.check_upload(scope, upload_id)
         since = headers_of(scope).joined("last-event-id") or since or ""
-        view = View(self._base(scope), self._describe(scope), self._texts)
+        base = self._base(scope)
+        view = View(base, self._describe(base), self._texts)
         await Stream(self._uploads, upload_ids, view).run(scope, receive, send, since)
 
     async def _openapi(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -117,9 +117,9 @@ class ApiEndpoint:
         origin = self._access.proxies.origin(scope, headers_of(scope))
         return f"{origin}{scope.get('root_path', '')}{self._base_path}"
 
-    def _describe(self, scope: Scope) -> Callable[[Upload], Status]:
-        base, feed = self._base(scope), self._uploads.feed
-        return lambda upload: describe(upload, f"{base}{upload.id}", feed.progress(upload.id))
+    def _describe(self, base: str, *, may_guess: bool = False) -> Callable[[Upload], Status]:
+        feed = self._uploads.feed
+        return lambda upload: describe(upload, f"{base}{upload.id}", feed.progress(upload.id), may_guess=may_guess)
 
 
 async def _send_json(scope: Scope, send: Send, value: object) -> None:
