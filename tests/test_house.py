@@ -22,6 +22,7 @@ ARROWS = {
     "protocol": {"errors", "core"},
     "stores": {"errors", "core", "logs"},
     "lockers": {"errors", "core", "logs"},
+    "hooks": {"errors", "core", "logs"},
     "metrics": set(),
     "tracing": {"errors"},
     "server": {"errors", "extensions", "core", "logs"},

@@ -1,0 +1,1 @@
+"""Hooks: programs that are asked or told when something happens to an upload. Their authors import `contract` only."""
