@@ -23,6 +23,7 @@ ARROWS = {
     "stores": {"errors", "core", "logs"},
     "lockers": {"errors", "core", "logs"},
     "hooks": {"errors", "core", "logs"},
+    "jobs": {"errors", "core", "logs"},
     "metrics": set(),
     "tracing": {"errors"},
     "server": {"errors", "extensions", "core", "logs"},
