@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from tusd_py import __version__, memory, tracing
 from tusd_py.bundled import bundled
 from tusd_py.config import Config, environment
+from tusd_py.core.announcer import Announcer
 from tusd_py.core.feed import Feed, Relay
 from tusd_py.core.observer import NOBODY
 from tusd_py.core.patience import Patience
@@ -73,7 +74,8 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     metrics = Metrics(shared_folder, slot) if config.expose_metrics else None
     operations = _operations(config, lambda: uploads.is_stopping, store, metrics)
     provider = tracing.start() if config.tracing else None
-    uploads = Uploads(store, locker, _rules(config), metrics or NOBODY, Feed(relay))
+    announcer = Announcer(metrics or NOBODY, Feed(relay))
+    uploads = Uploads(store, locker, _rules(config), announcer)
     proxies = Proxies(config.trusted_networks)
     endpoint = _endpoint(config, uploads, proxies)
 
@@ -270,7 +272,7 @@ def _api(config: Config, uploads: Uploads, proxies: Proxies) -> ApiEndpoint | No
     if not config.has_api:
         return None
     hosts = frozenset(host.lower() for host in (config.host, *config.list_hosts))
-    access = Access(proxies, config.list_uploads, hosts)
+    access = Access(uploads, proxies, config.list_uploads, hosts)
     return ApiEndpoint(uploads, access, path=config.api_path, base_path=config.base_path, version=__version__)
 
 

@@ -4,7 +4,7 @@
     ├── RequestError            the client asked for something that is wrong or impossible (4xx)
     ├── Interrupted             the request was cut short; what arrived is kept and may be resumed
     ├── Refused                 a policy said no
-    └── BackendError            a store or locker failed; the message is fixed, details go to the log
+    └── BackendError            a store, locker or hook failed; the message is fixed, details go to the log
     ConfigError                 a wrong setting; raised at start-up and never reaches HTTP
 
 Codes and statuses are tusd's where the tus text or its clients do not need another; each difference says why.
@@ -20,7 +20,8 @@ class TusError(Exception):
     """An error with a meaning for the client.
 
     `code` is stable and machine-readable, `status` the HTTP status, `message` one sentence that names what was
-    wrong. `headers` are extra response headers.
+    wrong. `headers` are extra response headers. `body`, if there is one, is said instead of code and message: a hook
+    chose it.
     """
 
     code = "ERR_INTERNAL_SERVER_ERROR"
@@ -33,9 +34,11 @@ class TusError(Exception):
         code: str | None = None,
         status: int | None = None,
         headers: Mapping[str, str] | None = None,
+        body: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.body = body
         self.code = code or type(self).code
         self.status = status or type(self).status
         self.headers = dict(headers or {})
@@ -66,8 +69,15 @@ class Refused(TusError):
     status = 403
 
 
+class Stopped(Interrupted):
+    """A hook ended the upload while its bytes came; it is removed. 400 as in tusd: no client tries that again."""
+
+    code = "ERR_UPLOAD_STOPPED"
+    status = 400
+
+
 class BackendError(TusError):
-    """The store or locker failed. `message` is all the client sees; the cause is chained for the log."""
+    """The store, the locker or a hook failed. `message` is all the client sees; the cause is chained for the log."""
 
     status = 500
 
@@ -79,6 +89,14 @@ class BackendError(TusError):
         status: int | None = None,
     ) -> None:
         super().__init__(message, code=code, status=status)
+
+
+class HookFailed(BackendError):
+    """A hook that must be heard could not be. 503, where tusd has 500: every client tries that again, too, and nobody
+    takes it for a defect of the server."""
+
+    code = "ERR_HOOK_FAILED"
+    status = 503
 
 
 class ConfigError(Exception):
@@ -93,6 +111,11 @@ def upload_not_found() -> RequestError:
 def upload_locked() -> RequestError:
     """423: another request holds the upload and did not let go in time (tusd answers 500 here, which ends a client)."""
     return RequestError("the upload is in use by another request", code="ERR_UPLOAD_LOCKED", status=423)
+
+
+def upload_exists() -> RequestError:
+    """409: a hook chose an id for a new upload that another one has."""
+    return RequestError("there is an upload with the id chosen for this one", code="ERR_UPLOAD_EXISTS", status=409)
 
 
 def storage_full() -> BackendError:

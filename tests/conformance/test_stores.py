@@ -103,9 +103,10 @@ async def test_a_new_upload_reads_back_as_it_was_made(store: Store, reopened: St
         concat="partial",
         expire_after_seconds=60.0,
     )
-    await (await store.create(made)).close()
+    stored = await store.create(made)
+    await stored.close()
     found = await reopened.read(made.id)
-    assert replace(found, touched_at=0) == replace(made, is_settled=True)
+    assert replace(found, touched_at=0) == replace(made, is_settled=True, place=stored.upload.place)
     assert abs(found.touched_at - time.time()) < 60
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Protocol
 
 from tusd_py.core.body import Body
@@ -29,7 +28,7 @@ class EventType(StrEnum):
     POST_TERMINATE = "post-terminate"
 
 
-class Access(StrEnum):
+class AccessMode(StrEnum):
     """What a request wants with uploads that exist. LIST: to see all of them."""
 
     READ = "read"
@@ -42,7 +41,7 @@ class Reply:
     """What a hook wants said to the client. Status 0, an empty body: what would be said without it."""
 
     status: int = 0
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: str = ""
 
     def then(self, later: Reply) -> Reply:
@@ -78,8 +77,11 @@ class Hooks(Protocol):
         """Whether any hook listens to this event; if not, nobody needs to be asked or told."""
         ...
 
-    async def ask(self, event: EventType, upload: Upload, caller: Caller, access: Access | None = None) -> Upload:
-        """Ask every hook that listens, in order; the upload as they changed it (only pre-create may).
+    async def ask(
+        self, event: EventType, upload: Upload | None, caller: Caller, mode: AccessMode | None = None
+    ) -> Upload | None:
+        """Ask every hook that listens, in order; the upload as they changed it (only pre-create may). None: all uploads
+        are meant.
 
         Answers within the time limits of the hooks, whatever they do. Adds to `caller.reply`. Raises `Refused` when one
         says no, and `HookFailed` when one that must be heard could not be.
@@ -103,7 +105,9 @@ class NoHooks:
     def wants(self, _event: EventType) -> bool:
         return False
 
-    async def ask(self, _event: EventType, upload: Upload, _caller: Caller, _access: Access | None = None) -> Upload:
+    async def ask(
+        self, _event: EventType, upload: Upload | None, _caller: Caller, _mode: AccessMode | None = None
+    ) -> Upload | None:
         return upload
 
     async def tell(self, _event: EventType, _upload: Upload, _caller: Caller) -> None: ...

@@ -1,7 +1,7 @@
 """Work that is owed to hooks, and what the core and the workers ask of a queue that keeps it.
 
-A job is one event for one hook. It is delivered at least once: who runs it may see its `key` again after a crash. Queues
-are in `jobs`; what a job says to whom is left to `hooks`.
+A job is one event for one hook. It is delivered at least once: who runs it may see its `key` again after a crash.
+Queues are in `jobs`; what a job says to whom is left to `hooks`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`key` is `<upload id>:<event>:<hook>`; there is one job of each key, ever. `payload` is the event for the hook."""
+    """`key` is `<upload id>:<event>:<hook>`; each is put once, ever; `payload` is the event for the hook."""
 
     key: str
     upload_id: UploadId

@@ -10,7 +10,7 @@ everything that fails underneath. It never raises for a broken body: see `Stored
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
@@ -148,6 +148,18 @@ class Lists(Protocol):
         An empty cursor begins, and says the end. There may be fewer, or none, before the end. What is created or
         removed meanwhile may be among them; no other is left out or comes twice. RequestError for what is no cursor.
         """
+        ...
+
+
+@runtime_checkable
+class Places(Protocol):
+    def storage(self, upload: Upload) -> Mapping[str, str]:
+        """Where the bytes of an upload are or will be, as tusd tells its hooks."""
+        ...
+
+    def placed(self, upload: Upload, storage: Mapping[str, str]) -> Upload:
+        """An upload that is being made, with the place that a hook wants for its bytes. Raises ValueError saying what
+        cannot be."""
         ...
 
 

@@ -13,14 +13,22 @@ from dataclasses import replace
 
 import anyio
 
+from tusd_py.core.announcer import Announcer
 from tusd_py.core.body import Wish
 from tusd_py.core.digest import Digests
-from tusd_py.core.feed import Feed
-from tusd_py.core.observer import Observer
-from tusd_py.core.ports import Capabilities, Locker, Store
+from tusd_py.core.events import NO_CALLER, Caller
+from tusd_py.core.ports import Capabilities, Locker, Store, StoredUpload
 from tusd_py.core.rules import Rules, refuse_expired, total_length
 from tusd_py.core.upload import Upload, UploadId
-from tusd_py.errors import BackendError, RequestError, TusError, upload_locked, upload_not_found
+from tusd_py.errors import (
+    BackendError,
+    HookFailed,
+    Refused,
+    RequestError,
+    TusError,
+    upload_locked,
+    upload_not_found,
+)
 from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.uploads")
@@ -45,17 +53,15 @@ class Upkeep:
         locker: Locker,
         rules: Rules,
         can: Capabilities,
-        observer: Observer,
+        announcer: Announcer,
         digests: Digests,
-        feed: Feed,
     ) -> None:
         self._store = store
         self._locker = locker
         self._rules = rules
         self._can = can
-        self._observer = observer
+        self._announcer = announcer
         self._digests = digests
-        self._feed = feed
 
     async def read(self, upload_id: UploadId) -> Upload:
         """As last settled. Raises upload_not_found(), or 410 for an expired one."""
@@ -87,7 +93,9 @@ class Upkeep:
             return upload
         return replace(upload, length=total_length([await self.read_partial(each) for each in upload.partials]))
 
-    async def drive(self, upload_id: UploadId, wish: Wish | None = Wish.WHEN_STALLED) -> Upload:
+    async def drive(
+        self, upload_id: UploadId, wish: Wish | None = Wish.WHEN_STALLED, caller: Caller = NO_CALLER
+    ) -> Upload:
         """Take every step that is due and not done: repair, assemble, finish. May be repeated at any time."""
         async with self._locker.hold(upload_id, soon, wish=wish):
             upload = await self._store.read(upload_id)
@@ -98,19 +106,26 @@ class Upkeep:
             stored = await self._store.open(upload_id)
             try:
                 if stored.upload.has_all_bytes:
-                    await stored.finish(self._digests.of(stored.upload))
+                    await self.finish(stored, caller)
                 upload = stored.upload
             finally:
                 await stored.close()
         if upload.is_available:
-            await self.finished(upload)
+            await self.finished(upload, caller)
         return upload
+
+    async def finish(self, stored: StoredUpload, caller: Caller) -> None:
+        """Make an upload available that has all its bytes, if hooks allow it: each try asks anew (failures F31)."""
+        await self._announcer.ask_finish(stored.upload, caller)
+        await stored.finish(self._digests.of(stored.upload))
 
     async def drive_when_asked(self, upload: Upload) -> Upload:
         """Drive on for somebody who only asked. If that cannot be now, the last settled state is true as well, but for
         an upload that would look complete and is not."""
         try:
             return await self.drive(upload.id, Wish.IF_STALLED)
+        except (HookFailed, Refused):
+            pass  # it waits for another try
         except BackendError:
             if upload.has_all_bytes or upload.is_final:
                 raise
@@ -119,11 +134,9 @@ class Upkeep:
                 raise
         return upload
 
-    async def finished(self, upload: Upload) -> None:
+    async def finished(self, upload: Upload, caller: Caller) -> None:
         """Say so, and drive on the finals that waited for it."""
-        event(log, "UploadFinished", id=upload.id, size=upload.length, digest=upload.digest)
-        self._observer.upload_finished()
-        self._feed.changed(upload)
+        await self._announcer.finished(upload, caller)
         if upload.is_partial and self._can.concatenates is not None:
             for final in await self._can.concatenates.waiting_for(upload.id):
                 try:
@@ -200,11 +213,10 @@ class Upkeep:
         now = time.time()
         if upload.is_expired(now):
             async with self._locker.hold(upload.id, soon, wish=None):
-                if (await self.read_alive(upload.id)).is_expired(now):
+                upload = await self.read_alive(upload.id)
+                if upload.is_expired(now):
                     await self.remove(upload.id)
-                    event(log, "UploadExpired", id=upload.id)
-                    self._observer.upload_expired()
-                    self._feed.removed(upload.id, "expired")
+                    await self._announcer.expired(upload)
                     return 1
         elif upload.is_due:
             await self.drive(upload.id, wish=None)

@@ -87,6 +87,8 @@ class Upload:
     from byte 0. Times are seconds since the epoch. `concat` is Upload-Concat as received (tus N10), `partials` what
     a final upload is made of. `is_settled` is False when only the lock's holder can tell the offset: after a crash, or
     while it is writing. `digest` is `<algorithm>:<hex>` of all bytes, of finished uploads where that is wanted.
+    `is_named`: a hook chose its id, which others may have had before. `place`: where its bytes are, in the words of the
+    store, if that does not follow from the id.
     """
 
     id: UploadId
@@ -102,10 +104,17 @@ class Upload:
     expire_after_seconds: float | None = None
     digest: str | None = None
     is_settled: bool = True
+    is_named: bool = False
+    place: str | None = None
 
     @property
     def is_final(self) -> bool:
         return bool(self.partials)
+
+    @property
+    def may_come_again(self) -> bool:
+        """Whether there may have been, or may be, another upload of this id."""
+        return self.is_final or self.is_named
 
     @property
     def is_available(self) -> bool:

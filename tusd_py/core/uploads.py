@@ -6,7 +6,6 @@ kept, is left to the codecs and the stores.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
@@ -15,20 +14,26 @@ from types import TracebackType
 
 import anyio
 
+from tusd_py.core.announcer import Announcer
 from tusd_py.core.body import Body, Wish
 from tusd_py.core.checksum import Buffer
 from tusd_py.core.commands import Append, Concatenate, Create
 from tusd_py.core.digest import Digests
-from tusd_py.core.feed import Feed
-from tusd_py.core.observer import NOBODY, Observer
+from tusd_py.core.events import NO_CALLER, AccessMode, Caller
+from tusd_py.core.observer import Observer
 from tusd_py.core.ports import Capabilities, Concatenates, Locker, Store, StoredUpload
 from tusd_py.core.rules import Offers, Rules, as_bad_partials, refuse_final, total_length
 from tusd_py.core.upkeep import Upkeep, soon
 from tusd_py.core.upload import State, Upload, UploadId, final_id, new_id
-from tusd_py.errors import BackendError, Interrupted, RequestError, server_shutdown, upload_locked, upload_not_found
-from tusd_py.logs import event
-
-log = logging.getLogger("tusd_py.uploads")
+from tusd_py.errors import (
+    BackendError,
+    RequestError,
+    Stopped,
+    server_shutdown,
+    upload_exists,
+    upload_locked,
+    upload_not_found,
+)
 
 
 class Uploads:
@@ -37,22 +42,20 @@ class Uploads:
     Methods return the upload as it stands afterwards and raise `TusError`.
     """
 
-    def __init__(
-        self, store: Store, locker: Locker, rules: Rules, observer: Observer = NOBODY, feed: Feed | None = None
-    ) -> None:
+    def __init__(self, store: Store, locker: Locker, rules: Rules, announcer: Announcer | None = None) -> None:
         self._store = store
         self._locker = locker
         self._rules = rules
-        self._observer = observer
-        self.feed = feed or Feed()
+        self._announcer = announcer = announcer or Announcer()
+        self.feed = announcer.feed
         self._can = can = Capabilities.of(store)
         self._digests = digests = Digests(rules.digest)
-        self._upkeep = Upkeep(store, locker, rules, can, observer, digests, self.feed)
+        self._upkeep = Upkeep(store, locker, rules, can, announcer, digests)
         self._bodies: set[Body] = set()
         self.is_stopping = False
         self.offers = Offers.of(rules, can)
 
-    async def create(self, command: Create, body: Body) -> Upload:
+    async def create(self, command: Create, body: Body, caller: Caller = NO_CALLER) -> Upload:
         """Make an upload; with `command.has_body`, `body` is its first bytes.
 
         A creation that fails leaves nothing: nobody was told the id.
@@ -66,16 +69,18 @@ class Uploads:
         upload = self._new_upload(command)
         if command.has_body:
             self._rules.bound(body, upload, command.content_length)
+        upload = await self._announcer.ask_create(upload, caller)
         async with self._hold(upload.id, body):
-            upload = await self._create_and_fill(upload, body if command.has_body else None, command.content_length)
-        self._tell_created(upload)
+            upload = await self._create_and_fill(upload, command, body, caller)
+        await self._announcer.created(upload, caller)
         if upload.is_available:
-            await self._upkeep.finished(upload)
+            await self._upkeep.finished(upload, caller)
         return upload
 
-    async def append(self, command: Append, body: Body) -> Upload:
+    async def append(self, command: Append, body: Body, caller: Caller = NO_CALLER) -> Upload:
         """Write `body` at `command.offset`, and finish the upload if that was all."""
         self._refuse_when_stopping()
+        await self.check_access(AccessMode.WRITE, command.id, caller)
         async with self._hold(command.id, body):
             stored = await self._store.open(command.id, command.offset)
             try:
@@ -86,23 +91,27 @@ class Uploads:
                 self._rules.bound(body, upload, command.content_length)
                 if is_declared:
                     stored = await self._declare_length(stored, upload)
-                await self._fill(stored, body)
+                await self._fill(stored, body, caller)
                 upload = stored.upload
             finally:
                 await stored.close()
-        if upload.is_available and not was_available:
-            await self._upkeep.finished(upload)
+            is_stopped = isinstance(body.error, Stopped) and await self._upkeep.remove(upload.id)
+        if is_stopped:
+            await self._announcer.stopped(upload, caller)
+        elif upload.is_available and not was_available:
+            await self._upkeep.finished(upload, caller)
         if body.error is not None:
-            event(log, "UploadInterrupted", id=upload.id, offset=upload.offset, reason=body.error.code)
+            self._announcer.interrupted(upload, body.error.code)
             raise body.error
         return upload
 
-    async def inspect(self, upload_id: UploadId) -> Upload:
+    async def inspect(self, upload_id: UploadId, caller: Caller = NO_CALLER) -> Upload:
         """The upload, with an offset that the next append is accepted at.
 
         Never interrupts a healthy append; one whose client is stalled is ended first (failures F20). Drives on what a
         crash left half-done (failures F6). RequestError: 404, or 410 when it has expired.
         """
+        await self.check_access(AccessMode.READ, upload_id, caller)
         try:
             is_held = await self._locker.settle(upload_id)
         except BackendError:
@@ -115,29 +124,40 @@ class Uploads:
             raise upload_locked()
         return await self._upkeep.with_length(upload)
 
-    async def find(self, upload_id: UploadId) -> Upload:
+    async def find(self, upload_id: UploadId, caller: Caller = NO_CALLER) -> Upload:
         """The upload as last settled. Takes no lock and waits for nobody, so hooks may ask too (failures F28, F36).
 
         RequestError: 404, or 410 when it has expired.
         """
-        return await self._upkeep.read(upload_id)
+        upload = await self._upkeep.read(upload_id)
+        await self._announcer.ask_access(AccessMode.READ, upload, caller)
+        return upload
 
-    async def terminate(self, upload_id: UploadId) -> None:
+    async def check_access(self, mode: AccessMode, upload_id: UploadId | None, caller: Caller) -> None:
+        """Raise what this caller earns who wants to see or change an upload, or to see all of them.
+
+        RequestError for an upload that is not there, where hooks are asked; Refused if one says no.
+        """
+        if self._announcer.asks_access:
+            upload = None if upload_id is None else await self._upkeep.read(upload_id)
+            await self._announcer.ask_access(mode, upload, caller)
+
+    async def terminate(self, upload_id: UploadId, caller: Caller = NO_CALLER) -> None:
         """Remove an upload, finished or not; a running append is ended (failures F26).
 
         RequestError: 404 when it is gone, 423 when its holder does not let go, 405 where this is not offered.
         """
         if not self.offers.termination:
             raise RequestError("uploads cannot be terminated here", code="ERR_METHOD_NOT_ALLOWED", status=405)
-        await self._store.read(upload_id)
+        upload = await self._store.read(upload_id)
+        await self._announcer.ask_access(AccessMode.WRITE, upload, caller)
+        await self._announcer.ask_terminate(upload, caller)
         async with self._locker.hold(upload_id, soon, wish=Wish.NOW):
             if not await self._upkeep.remove(upload_id):
                 raise upload_not_found()  # somebody else was first
-        event(log, "UploadTerminated", id=upload_id)
-        self._observer.upload_terminated()
-        self.feed.removed(upload_id, "terminated")
+        await self._announcer.terminated(upload, caller)
 
-    async def concatenate(self, command: Concatenate) -> Upload:
+    async def concatenate(self, command: Concatenate, caller: Caller = NO_CALLER) -> Upload:
         """Make a final upload; its bytes are there at once if the partials are complete, else when the last one is.
 
         The same partials with the same metadata are the same upload: a retried request finds it (failures F16).
@@ -148,8 +168,9 @@ class Uploads:
         with suppress(RequestError):
             found = await self._store.read(upload_id)
             if found.is_available:  # its partials may be gone by now
+                await self._announcer.ask_access(AccessMode.READ, found, caller)
                 return found
-        partials = await self._named_partials(command)
+        partials = await self._named_partials(command, caller)
         length = total_length(partials)
         self._rules.check_size(length)
         upload = Upload(
@@ -162,12 +183,13 @@ class Uploads:
             created_at=time.time(),
             expire_after_seconds=self._rules.expire_after_seconds,
         )
+        upload = await self._announcer.ask_create(upload, caller)
         async with self._locker.hold(upload.id, soon):
             # First the note, then the record, then a look at the partials: whoever comes last drives the final on.
             await concatenates.note_waiting(upload.id, [each.id for each in partials if not each.is_available])
-            await self._create_final(upload)
+            await self._create_final(upload, caller)
         with as_bad_partials():
-            return await self._upkeep.with_length(await self._upkeep.drive(upload.id))
+            return await self._upkeep.with_length(await self._upkeep.drive(upload.id, caller=caller))
 
     async def read_range(self, upload_id: UploadId, start: int, end: int) -> AsyncGenerator[Buffer, None]:
         """The bytes from `start` up to, not including, `end` of an available upload."""
@@ -213,61 +235,59 @@ class Uploads:
 
     def _hold(self, upload_id: UploadId, body: Body) -> _Hold:
         turn = self._locker.hold(upload_id, body.release_requested)
-        return _Hold(turn, self._bodies, body, self._observer)
+        return _Hold(turn, self._bodies, body, self._announcer.observer)
 
-    async def _create_and_fill(self, upload: Upload, body: Body | None, body_bytes: int | None) -> Upload:
+    async def _create_and_fill(self, upload: Upload, command: Create, body: Body, caller: Caller) -> Upload:
         no_bytes = 0 if upload.length == 0 else None
-        stored = await self._store.create(upload, body_bytes if body is not None else no_bytes)
         try:
-            if body is not None:
-                await self._fill(stored, body)
+            stored = await self._store.create(upload, command.content_length if command.has_body else no_bytes)
+        except FileExistsError:
+            if not upload.is_named:
+                raise
+            raise upload_exists() from None
+        try:
+            if command.has_body:
+                await self._fill(stored, body, caller)
                 if body.error is not None:
                     raise body.error
             elif upload.length == 0:
-                await stored.finish(self._digests.of(stored.upload))  # tus C7
+                await self._upkeep.finish(stored, caller)  # tus C7
             return stored.upload
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await stored.close()
                 await self._upkeep.remove(upload.id)
-            self.feed.removed(upload.id, "unknown")
+            self._announcer.never_was(upload.id)
             raise
         finally:
             await stored.close()
 
-    async def _create_final(self, upload: Upload) -> None:
+    async def _create_final(self, upload: Upload, caller: Caller) -> None:
         try:
             stored = await self._store.create(upload)
         except FileExistsError:
-            if not (await self._upkeep.read_alive(upload.id)).is_expired(time.time()):
+            found = await self._upkeep.read_alive(upload.id)
+            if not found.is_expired(time.time()):
+                if found.partials != upload.partials:
+                    raise upload_exists() from None
                 return  # asked for again
             await self._upkeep.remove(upload.id)
             stored = await self._store.create(upload)
         await stored.close()
-        self._tell_created(upload)
+        await self._announcer.created(upload, caller)
 
-    async def _fill(self, stored: StoredUpload, body: Body) -> None:
+    async def _fill(self, stored: StoredUpload, body: Body, caller: Caller) -> None:
         if stored.upload.is_available:
             await body.expect_nothing()  # an empty body is fine (failures F32)
             return
-        began_at = time.monotonic()
-        self._observer.body_started()
-        self.feed.body_begins(stored, body)
-        body.tell = self._observer.bytes_received
         before = stored.upload
         body.digest = self._digests.begin(before)
-        try:
+        with self._announcer.receiving(stored, body, caller):
             await stored.append(body)
             if stored.upload.offset == before.offset + body.received:
                 self._digests.keep(stored.upload, body.digest)
             if stored.upload.has_all_bytes:
-                await stored.finish(self._digests.of(stored.upload))
-        finally:
-            seconds = time.monotonic() - began_at
-            self.feed.body_ended(stored, body)
-            self._observer.body_ended(body.client_seconds, seconds - body.client_seconds)
-            if isinstance(body.error, Interrupted):
-                self._observer.interrupted(body.error.code)
+                await self._upkeep.finish(stored, caller)
 
     async def _declare_length(self, stored: StoredUpload, upload: Upload) -> StoredUpload:
         if self._can.defers_length is None or upload.length is None:
@@ -287,10 +307,12 @@ class Uploads:
             raise RequestError("uploads cannot be concatenated here", code="ERR_CONCATENATION_UNSUPPORTED")
         return self._can.concatenates
 
-    async def _named_partials(self, command: Concatenate) -> list[Upload]:
+    async def _named_partials(self, command: Concatenate, caller: Caller) -> list[Upload]:
         """What the client named, each read once."""
         with as_bad_partials():
             found = {each: await self._upkeep.read_partial(each) for each in dict.fromkeys(command.partials)}
+        for partial in found.values():
+            await self._announcer.ask_access(AccessMode.READ, partial, caller)
         return [found[each] for each in command.partials]
 
     def _new_upload(self, command: Create) -> Upload:
@@ -303,11 +325,6 @@ class Uploads:
             created_at=time.time(),
             expire_after_seconds=self._rules.expire_after_seconds,
         )
-
-    def _tell_created(self, upload: Upload) -> None:
-        event(log, "UploadCreated", id=upload.id, size=upload.length, partials=len(upload.partials) or None)
-        self._observer.upload_created()
-        self.feed.changed(upload)
 
 
 class _Hold:

@@ -45,6 +45,7 @@ def encode(upload: Upload, storage: Mapping[str, Any], ours: Mapping[str, Any]) 
             "CreatedAt": upload.created_at,
             "ExpireAfterSeconds": upload.expire_after_seconds,
             **({"Digest": upload.digest} if upload.digest is not None else {}),
+            **({"IsNamed": True} if upload.is_named else {}),
             **ours,
         },
     }
@@ -75,6 +76,7 @@ def _upload(data: dict[str, Any], ours: dict[str, Any]) -> Upload:
         created_at=float(ours["CreatedAt"]),
         expire_after_seconds=ours["ExpireAfterSeconds"],
         digest=ours.get("Digest"),
+        is_named=bool(ours.get("IsNamed")),
     )
 
 

@@ -6,28 +6,35 @@ are shown only where the operator says so, and to no page of another site: it wo
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
+from tusd_py.core.events import AccessMode
 from tusd_py.core.upload import UploadId
-from tusd_py.errors import Refused
+from tusd_py.core.uploads import Uploads
+from tusd_py.errors import Refused, RequestError
 from tusd_py.protocol.headers import Headers
-from tusd_py.web.requests import Proxies, headers_of
+from tusd_py.web.requests import Proxies, caller_of, headers_of
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """`hosts`: names of this server, in lower case."""
+    """`hosts`: names of this server, in lower case. Hooks have a say in all of it (pre-access)."""
 
+    uploads: Uploads
     proxies: Proxies
     may_list: bool = False
     hosts: frozenset[str] = frozenset()
 
-    async def check_upload(self, _scope: Scope, _upload_id: UploadId) -> None:
-        """Raise what a request for this upload's state earns if it may not see it."""
+    async def check_upload(self, scope: Scope, upload_id: UploadId) -> None:
+        """Raise what a request for this upload's state earns if it may not see it. Nobody is kept from what is not
+        there."""
+        with suppress(RequestError):
+            await self.uploads.check_access(AccessMode.READ, upload_id, caller_of(scope))
 
     async def check_all(self, scope: Scope) -> None:
         """The same for the states of all uploads."""
@@ -35,6 +42,10 @@ class Access:
             raise _refused("this server does not list its uploads; its operator may turn that on with --list-uploads")
         headers = headers_of(scope)
         origin = self.proxies.origin(scope, headers)
+        self._refuse_strangers(headers, origin)
+        await self.uploads.check_access(AccessMode.LIST, None, caller_of(scope))
+
+    def _refuse_strangers(self, headers: Headers, origin: str) -> None:
         if headers.joined("origin") not in (None, origin) or _is_fetched_by_another_site(headers):
             raise _refused("uploads are not listed to pages of other sites")
         if not self._is_own(origin):

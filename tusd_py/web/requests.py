@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope
 
 from tusd_py.core.body import Body, Sink, Source, pour, unexpected_eof
 from tusd_py.core.checksum import Checksum
+from tusd_py.core.events import Caller
 from tusd_py.errors import Interrupted, RequestError
 from tusd_py.extensions import HANGUP, LANE, TRAILERS
 from tusd_py.protocol.checksum import parse_checksum
@@ -53,6 +54,18 @@ class Account:
         self.is_stream = False
         self.body: Body | None = None
         self.upload_id: str | None = None
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Who asks, as hooks are told of it; tusd's form of addresses."""
+    client, query = scope.get("client"), scope.get("query_string")
+    address = ""
+    if client is not None:
+        host, port = client[0], client[1]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    path = scope.get("raw_path") or scope["path"].encode("latin-1", "replace")
+    uri = (path + b"?" + query if query else path).decode("latin-1")
+    return Caller(scope["method"], uri, address, scope["headers"])
 
 
 def open_account(scope: Scope) -> Account:

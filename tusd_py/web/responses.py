@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from starlette.responses import Response
 from starlette.types import Send
 
+from tusd_py.core.events import Reply
 from tusd_py.errors import TusError
 
+_TEXT = b"text/plain; charset=utf-8"
 _NO_QUALITY = re.compile(r"q=0(\.0*)?")
 
 Headers = list[tuple[bytes, bytes]]
@@ -31,10 +33,29 @@ async def send_empty(send: Send, status: int, headers: Headers) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+async def send_reply(send: Send, status: int, headers: Mapping[str, str], reply: Reply) -> None:
+    """An answer that would have no body, with what hooks add to it."""
+    status = reply.status or status
+    body = b"" if status in (204, 304) else reply.body.encode("utf-8", "surrogateescape")
+    names = {name.lower() for name in reply.headers}
+    kept = {name: value for name, value in headers.items() if name.lower() not in names}
+    lines = encode_headers(kept | dict(reply.headers))
+    if not body:
+        await send_empty(send, status, lines)
+        return
+    if "content-type" not in names:
+        lines.append((b"content-type", _TEXT))
+    lines.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": lines})
+    await send({"type": "http.response.body", "body": body})
+
+
 def error_response(error: TusError, *, accept: str, is_head: bool) -> Response:
     """`ERR_CODE: message`, as tusd; or application/problem+json (RFC 9457) when `accept` names JSON."""
     if is_head:
         response = Response(status_code=error.status)
+    elif error.body:
+        response = Response(error.body, error.status, media_type="text/plain")
     elif _wants_json(accept):
         response = Response(_problem(error), error.status, media_type="application/problem+json")
     else:

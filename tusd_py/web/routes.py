@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from tusd_py.core.body import Body
 from tusd_py.core.checksum import Checksum
 from tusd_py.core.commands import Concatenate
+from tusd_py.core.events import Caller
 from tusd_py.core.patience import Patience
 from tusd_py.core.upload import UploadId, parse_given_id
 from tusd_py.core.uploads import Uploads
@@ -22,8 +23,8 @@ from tusd_py.logs import event
 from tusd_py.protocol import tus
 from tusd_py.protocol.headers import Headers
 from tusd_py.web import downloads
-from tusd_py.web.requests import Proxies, account_of, has_own_server, headers_of, path_of, source_of
-from tusd_py.web.responses import encode_headers, send_empty
+from tusd_py.web.requests import Proxies, account_of, caller_of, has_own_server, headers_of, path_of, source_of
+from tusd_py.web.responses import encode_headers, send_empty, send_reply
 
 log = logging.getLogger("tusd_py.web")
 
@@ -36,13 +37,17 @@ class Exchange:
     receive: Receive
     send: Send
     headers: Headers
+    caller: Caller
 
     @property
     def method(self) -> str:
         return str(self.scope["method"])
 
     async def answer(self, answer: tus.Answer) -> None:
-        await send_empty(self.send, answer.status, encode_headers(answer.headers))
+        if self.caller.reply is not None:
+            await send_reply(self.send, answer.status, answer.headers, self.caller.reply)
+        else:
+            await send_empty(self.send, answer.status, encode_headers(answer.headers))
 
 
 class TusEndpoint:
@@ -65,7 +70,7 @@ class TusEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
-        exchange = Exchange(scope, receive, send, headers)
+        exchange = Exchange(scope, receive, send, headers, caller_of(scope))
         tus.check_version(exchange.method, headers)
         if exchange.method not in ("POST", "PATCH"):
             self._refuse_unwanted(headers)
@@ -117,9 +122,9 @@ class TusEndpoint:
             self._refuse_unwanted(exchange.headers)
         origin = self._proxies.origin(exchange.scope, exchange.headers)
         if isinstance(command, Concatenate):
-            upload = await self._uploads.concatenate(command)
+            upload = await self._uploads.concatenate(command, exchange.caller)
         else:
-            upload = await self._uploads.create(command, self._body(exchange, command.checksum))
+            upload = await self._uploads.create(command, self._body(exchange, command.checksum), exchange.caller)
         account_of(exchange.scope).upload_id = upload.id
         await exchange.answer(tus.encode_created(upload, f"{origin}{base}{upload.id}"))
 
@@ -135,7 +140,7 @@ class TusEndpoint:
 
     async def _inspect(self, exchange: Exchange, upload_id: UploadId) -> None:
         try:
-            upload = await self._uploads.inspect(upload_id)
+            upload = await self._uploads.inspect(upload_id, exchange.caller)
         except BackendError as error:
             # tus-js-client takes any other failure of HEAD for "upload again from byte 0".
             raise upload_locked() from error
@@ -148,14 +153,14 @@ class TusEndpoint:
         except RequestError:
             await self._uploads.refuse_unknown(upload_id)  # which upload comes before which headers
             raise
-        await exchange.answer(tus.encode_appended(await self._uploads.append(command, body)))
+        await exchange.answer(tus.encode_appended(await self._uploads.append(command, body, exchange.caller)))
 
     async def _terminate(self, exchange: Exchange, upload_id: UploadId) -> None:
-        await self._uploads.terminate(upload_id)
+        await self._uploads.terminate(upload_id, exchange.caller)
         await exchange.answer(tus.Answer(204))
 
     async def _download(self, exchange: Exchange, upload_id: UploadId) -> None:
-        upload = await self._uploads.find(upload_id)
+        upload = await self._uploads.find(upload_id, exchange.caller)
         await downloads.serve(self._uploads, upload, exchange.headers, exchange.send, exchange.receive)
 
     def _body(self, exchange: Exchange, checksum: Checksum | None) -> Body:

@@ -204,7 +204,8 @@ async def test_dying_at_any_call_of_a_termination_leaves_all_or_nothing(
         data = path / client.upload_id
         if is_elsewhere:
             data, files = data.rename(path / "elsewhere"), uploads._store._disk.files
-            record = replace(files.read_own_record(client.upload_id), data_path=str(data))
+            record = files.read_own_record(client.upload_id)
+            record = replace(record, upload=replace(record.upload, place=str(data)))
             await anyio.to_thread.run_sync(files.write_record, record)
         return uploads, client, data
 

@@ -206,12 +206,21 @@ class Files:
 
     def data_path(self, record: Record) -> str:
         """Where the bytes are: beside the record, or where tusd was told, but never outside the directory."""
-        if record.data_path is None:
+        if record.upload.place is None:
             return f"{self.directory}/{record.upload.id}"
-        path = os.path.realpath(record.data_path)
+        path = os.path.realpath(os.path.join(self.directory, record.upload.place))
         if not path.startswith(os.path.realpath(self.directory) + "/"):
             raise upload_not_found()
         return path
+
+    def refuse_bad_place(self, place: str) -> None:
+        """Raise ValueError for a place that no upload's bytes may have."""
+        directory = os.path.realpath(self.directory)
+        path = os.path.realpath(os.path.join(directory, place))
+        if not path.startswith(directory + "/") or place.endswith("/"):
+            raise ValueError(f"Path {place!r} is no file below the upload directory")
+        if path.startswith(f"{directory}/{WORK_FOLDER}/") or path.endswith(".info"):
+            raise ValueError(f"Path {place!r} is the server's own")
 
     def create(self, record: Record, *, is_recorded: bool = True) -> int:
         """Make a new upload: mark, data file, record, in this order, so that what a crash leaves has a mark. Without
@@ -220,18 +229,20 @@ class Files:
         Returns the descriptor of the data file. Raises FileExistsError if the id is taken.
         """
         upload = record.upload
-        path = f"{self.directory}/{upload.id}"
-        is_known = upload.is_final  # its id follows from its partials, so others may look while it is being made
-        if (is_known or not is_recorded) and self.has_record(upload.id):
+        may_come_again = upload.may_come_again  # so others may look while it is being made
+        if (may_come_again or not is_recorded) and self.has_record(upload.id):
             raise FileExistsError(errno.EEXIST, "upload exists", upload.id)
-        if is_known:
+        if may_come_again:
             self.marks.mark(upload.id)
         else:
             self.marks.note(upload.id)
-        flags = os.O_CREAT | (os.O_TRUNC if is_known else os.O_EXCL) | os.O_RDWR | os.O_CLOEXEC
+        if upload.place is not None:
+            return self._create_elsewhere(record)
+        path = self.data_path(record)
+        flags = os.O_CREAT | (os.O_TRUNC if may_come_again else os.O_EXCL) | os.O_RDWR | os.O_CLOEXEC
         descriptor = os.open(path, flags, self._file_permissions)
         try:
-            if is_known:
+            if may_come_again:
                 self.write_record(record)
             elif is_recorded:
                 self._write_new_record(record)
@@ -245,6 +256,23 @@ class Files:
                 else:
                     self.remove(upload.id)
             raise
+        return descriptor
+
+    def _create_elsewhere(self, record: Record) -> int:
+        """Where a hook wants the data. The record comes first: nothing else tells of a file that a crash leaves there.
+        Raises FileExistsError if there is a file."""
+        path = self.data_path(record)
+        os.makedirs(os.path.dirname(path), self._dir_permissions, exist_ok=True)
+        self.write_record(record)
+        self._settle_notes()
+        try:
+            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+            descriptor = os.open(path, flags, self._file_permissions)
+        except OSError:
+            self.remove(record.upload.id)
+            raise
+        if self.is_durable:
+            sync_directory(os.path.dirname(path))
         return descriptor
 
     def _write_new_record(self, record: Record) -> None:
@@ -280,9 +308,10 @@ class Files:
         remove(aside)
         return had_record or had_data
 
-    def copy_into_place(self, upload_id: UploadId, sources: list[str]) -> Generator[int, None, None]:
+    def copy_into_place(self, final: Record, sources: list[str]) -> Generator[int, None, None]:
         """Join the files into the upload's data file, which appears whole at the end; yields bytes done so far."""
-        with self.temporary(upload_id) as (path, target):
+        data_path = self.data_path(final)
+        with self.temporary(final.upload.id) as (path, target):
             done = 0
             for source in sources:
                 for count in _copy(source, target, done):
@@ -290,8 +319,9 @@ class Files:
                     yield done
             if self.is_durable:
                 sync_data(target)
-            os.rename(path, f"{self.directory}/{upload_id}")
-        self._sync_directory()
+            os.rename(path, data_path)
+        if self.is_durable:
+            sync_directory(os.path.dirname(data_path))
 
     def has_record(self, upload_id: UploadId) -> bool:
         return os.path.exists(f"{self.directory}/{upload_id}.info")

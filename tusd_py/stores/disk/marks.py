@@ -18,8 +18,8 @@ from tusd_py.stores.disk.journal import Journal
 class Marks:
     """The marks in the folder `work`.
 
-    A new upload is noted in the journal. The id of a final may come again, so it has a file of its own instead: what a
-    journal says of an id it says for ever. (Other versions made files for others too.)
+    A new upload is noted in the journal. The id of a final, or one that a hook chose, may come again, so it has a file
+    of its own instead: what a journal says of an id it says for ever. (Other versions made files for others too.)
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Marks:
         os.close(os.open(f"{self._unfinished}/{upload_id}", flags, self._file_permissions))
 
     def finish(self, upload: Upload) -> None:
-        if upload.is_final:
+        if upload.may_come_again:
             remove(f"{self._unfinished}/{upload.id}")
             for partial in dict.fromkeys(upload.partials):
                 self.unmark_waiting(partial, upload.id)

@@ -5,6 +5,7 @@ The offset is not simply a number in the record (promise 2): `Record.offset` der
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -23,7 +24,7 @@ class Record:
     `boot` names the boot of the machine in which bytes after the committed ones were written: they survive a crash of
     the server, so in the same boot the file's size tells the offset; after a reboot only the committed ones count.
     None trusts the size always. `is_unverified`: bytes after the committed ones await their checksum, so they do not
-    count (promise 6). `data_path` is where tusd was told to put the bytes, if not beside the record. `is_foreign`:
+    count (promise 6). `upload.place` is a path, absolute or below the directory. `is_foreign`:
     tusd wrote the record, which knows no state. `finishes_by_size`: wherever the size is to be trusted, a file that has
     the upload's length makes it available, and nothing is written at its end.
     """
@@ -31,7 +32,6 @@ class Record:
     upload: Upload
     boot: str | None = None
     is_unverified: bool = False
-    data_path: str | None = None
     is_foreign: bool = False
     finishes_by_size: bool = False
 
@@ -64,25 +64,28 @@ class Record:
         upload_id = self.upload.id
         storage = {
             "Type": "filestore",
-            "Path": self.data_path or f"{directory}/{upload_id}",
+            "Path": os.path.join(directory, self.upload.place or upload_id),
             "InfoPath": f"{directory}/{upload_id}.info",
         }
         ours = {"Boot": self.boot, "IsUnverified": self.is_unverified, "FinishesBySize": self.finishes_by_size}
+        if self.upload.place is not None:
+            ours["Place"] = self.upload.place
         return fileinfo.encode(self.upload, storage, ours)
 
     @classmethod
     def decode(cls, text: bytes) -> Self:
         """Raises ValueError for what is not a record."""
         info = fileinfo.decode(text)
-        data_path = _data_path(info)
+        place = (info.ours or {}).get("Place") or _data_path(info)
+        upload = info.upload if place is None else replace(info.upload, place=place)
         if info.ours is None:
-            return cls(info.upload, data_path=data_path, is_foreign=True)
+            return cls(upload, is_foreign=True)
         try:
             boot, is_unverified = info.ours["Boot"], bool(info.ours["IsUnverified"])
         except KeyError as error:
             raise ValueError(f"not a record of a file: {error!r}") from error
         by_size = bool(info.ours.get("FinishesBySize"))
-        return cls(info.upload, boot, is_unverified, data_path, finishes_by_size=by_size)
+        return cls(upload, boot, is_unverified, finishes_by_size=by_size)
 
 
 class RecordCache:

@@ -5,7 +5,7 @@ docstring; what makes bytes durable is in `stored`, what a crash can leave is in
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from tusd_py.stores.disk.descriptors import read_pieces
 from tusd_py.stores.disk.failures import Failures, advice
 from tusd_py.stores.disk.files import Files, UnreadableRecordError
 from tusd_py.stores.disk.pace import Pace
+from tusd_py.stores.disk.record import Record
 from tusd_py.stores.disk.settling import Settling
 from tusd_py.stores.disk.sink import BUFFER_BYTES, BufferPool
 from tusd_py.stores.disk.stored import Disk, StoredFile, boot_id, snapshot
@@ -102,6 +103,20 @@ class DiskStore:
                     raise
             return stored
 
+    # core.ports.Places
+
+    def storage(self, upload: Upload) -> dict[str, str]:
+        place = upload.place or upload.id
+        path = os.path.join(self.directory, place)
+        return {"Type": "filestore", "Path": path, "InfoPath": f"{self.directory}/{upload.id}.info"}
+
+    def placed(self, upload: Upload, storage: Mapping[str, str]) -> Upload:
+        place = storage.get("Path")
+        if not place:
+            return upload
+        self._disk.files.refuse_bad_place(place)
+        return replace(upload, place=place)
+
     async def declare_length(self, upload_id: UploadId, length: int) -> None:
         files = self._disk.files
 
@@ -132,8 +147,9 @@ class DiskStore:
     async def concatenate(self, final: UploadId, partials: Sequence[UploadId]) -> None:
         files, pace = self._disk.files, self._disk.pace
 
-        def sources() -> list[str]:
-            return [files.data_path(files.read_record(each)[0]) for each in partials]
+        def look() -> tuple[Record, list[str]]:
+            paths = [files.data_path(files.read_record(each)[0]) for each in partials]
+            return files.read_own_record(final), paths
 
         def commit(length: int) -> None:
             record, _ = files.read_record(final)
@@ -142,7 +158,7 @@ class DiskStore:
 
         with self._disk.failures.translated():
             length = 0
-            copying = files.copy_into_place(final, await pace.run_in_thread(sources))
+            copying = files.copy_into_place(*await pace.run_in_thread(look))
             try:
                 while (done := await pace.run_in_thread(lambda: next(copying, None))) is not None:
                     length = done

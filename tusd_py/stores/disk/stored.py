@@ -98,7 +98,8 @@ class StoredFile:
         the record. Blocking."""
         by_size = disk.finishes_by_size and not (disk.files.is_durable or upload.length is None or upload.is_final)
         record = Record(upload, boot=disk.boot, finishes_by_size=by_size)
-        is_recorded = not disk.files.is_durable or first_bytes is None or first_bytes >= _SHORT_BYTES
+        is_plain = not (upload.is_named or upload.place)
+        is_recorded = not (is_plain and disk.files.is_durable) or first_bytes is None or first_bytes >= _SHORT_BYTES
         file = disk.files.create(record, is_recorded=is_recorded)
         stored = cls(disk, record, file, upload.offset, time.time())
         stored._is_recorded = is_recorded
@@ -199,7 +200,7 @@ class StoredFile:
                 if digest is not None or not self._record.is_finished_at(self._offset):
                     text = await digest.text(lambda: self._read_back(0, self._offset)) if digest is not None else None
                     finished = replace(self._committed(self._offset).upload, state=State.AVAILABLE, digest=text)
-                    await self._write_record(Record(finished, data_path=self._record.data_path))
+                    await self._write_record(Record(finished))
                 elif self._owes_sync:
                     await self._disk.run_step(self._sync)
             except UnsyncedError:

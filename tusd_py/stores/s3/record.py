@@ -98,16 +98,18 @@ class Record:
         """Raises ValueError for what is not such a line."""
         info = fileinfo.decode(line)
         try:
+            key = str(info.storage["Key"])
             if info.ours is None:
-                return cls(info.upload, str(info.storage["Key"]), multipart=info.multipart or None, is_foreign=True)
-            return cls._decoded(info.upload, str(info.storage["Key"]), info.ours)
+                upload = replace(info.upload, place=key)
+                return cls(upload, key, multipart=info.multipart or None, is_foreign=True)
+            return cls._decoded(info.upload, key, info.ours)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a record of an object: {error!r}") from error
 
     @classmethod
     def _decoded(cls, upload: Upload, key: str, ours: Any) -> Self:
         return cls(
-            replace(upload, touched_at=float(ours["TouchedAt"])),
+            replace(upload, touched_at=float(ours["TouchedAt"]), place=key),
             key,
             token=ours["Token"],
             sequence=int(ours["Sequence"]),

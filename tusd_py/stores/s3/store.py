@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 
@@ -69,12 +69,13 @@ class S3Store:
     async def create(self, upload: Upload, first_bytes: int | None = None) -> StoredObject:
         bucket = self.bucket
         bucket.plan.check(upload.length)
-        record = Record(replace(upload, touched_at=time.time()), bucket.names.object(upload))
+        key = bucket.names.object(upload)
+        record = Record(replace(upload, touched_at=time.time(), place=key), key)
         stored = StoredObject(bucket, None, record, is_clean=True)
         # What fits into one part is written down with its first bytes: nobody has been told of it yet. An object that
         # a crash leaves without a state is found by its name, if that is the id.
         comes_at_once = first_bytes is not None and first_bytes < bucket.plan.preferred_bytes
-        if not (comes_at_once and bucket.names.template.is_plain):
+        if upload.is_named or not (comes_at_once and bucket.names.template.is_plain):
             await stored.record_first()
         return stored
 
@@ -132,6 +133,17 @@ class S3Store:
                 raise Superseded
             await sweeping.remove(bucket, link.record)
             return is_there
+
+    # core.ports.Places
+
+    def storage(self, upload: Upload) -> dict[str, str]:
+        key = upload.place or self.bucket.names.object(upload)
+        return {"Type": "s3store", "Bucket": self.bucket.control.bucket, "Key": key}
+
+    def placed(self, upload: Upload, storage: Mapping[str, str]) -> Upload:
+        if storage.get("Key"):
+            raise ValueError("Key cannot be chosen by hooks in S3: --s3-object-key says what keys look like")
+        return upload
 
     # core.ports.DefersLength
 

@@ -17,7 +17,7 @@ from tusd_py.web.api import openapi, reference
 from tusd_py.web.api.query import Listing, Query, watched_ids
 from tusd_py.web.api.status import Status, describe
 from tusd_py.web.api.stream import Stream, Texts, View
-from tusd_py.web.requests import account_of, headers_of, path_of
+from tusd_py.web.requests import account_of, caller_of, headers_of, path_of
 from tusd_py.web.responses import Headers, send_empty
 
 _METHODS = "GET, HEAD, OPTIONS"
@@ -76,8 +76,7 @@ class ApiEndpoint:
             raise upload_not_found()
         account_of(scope).upload_id = upload_id
         Query(scope["query_string"]).finish("none")
-        await self._access.check_upload(scope, upload_id)
-        upload = await self._uploads.find(upload_id)
+        upload = await self._uploads.find(upload_id, caller_of(scope))
         await _send_json(scope, send, self._describe(self._base(scope), may_guess=True)(upload))
 
     async def _list(self, scope: Scope, _receive: Receive, send: Send) -> None:

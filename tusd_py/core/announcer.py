@@ -1,0 +1,120 @@
+"""What happens to uploads, told to all who want to know: the log, who counts, who watches, and hooks.
+
+Hooks may also be asked, and have a say; that is here, too. In which order things happen is left to `uploads`, `upkeep`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tusd_py.core.body import Body
+from tusd_py.core.events import NO_CALLER, NO_HOOKS, AccessMode, Caller, EventType, Hooks
+from tusd_py.core.feed import Feed
+from tusd_py.core.observer import NOBODY, Observer
+from tusd_py.core.ports import StoredUpload
+from tusd_py.core.upload import Upload, UploadId
+from tusd_py.errors import Interrupted
+from tusd_py.logs import event
+
+log = logging.getLogger("tusd_py.uploads")
+
+
+class Announcer:
+    """One for each process. Nothing here waits for anybody but hooks, and for those only if there are any."""
+
+    def __init__(self, observer: Observer = NOBODY, feed: Feed | None = None, hooks: Hooks = NO_HOOKS) -> None:
+        self.observer = observer
+        self.feed = feed or Feed()
+        self._hooks = hooks
+
+    # Asked before something is done. Raises Refused, or HookFailed.
+
+    @property
+    def asks_access(self) -> bool:
+        return self._hooks.wants(EventType.PRE_ACCESS)
+
+    async def ask_access(self, mode: AccessMode, upload: Upload | None, caller: Caller) -> None:
+        if self.asks_access:
+            await self._hooks.ask(EventType.PRE_ACCESS, upload, caller, mode)
+
+    async def ask_create(self, upload: Upload, caller: Caller) -> Upload:
+        """The upload as hooks want it to be made."""
+        if not self._hooks.wants(EventType.PRE_CREATE):
+            return upload
+        return await self._hooks.ask(EventType.PRE_CREATE, upload, caller) or upload
+
+    async def ask_finish(self, upload: Upload, caller: Caller) -> None:
+        if self._hooks.wants(EventType.PRE_FINISH):
+            await self._hooks.ask(EventType.PRE_FINISH, upload, caller)
+
+    async def ask_terminate(self, upload: Upload, caller: Caller) -> None:
+        if self._hooks.wants(EventType.PRE_TERMINATE):
+            await self._hooks.ask(EventType.PRE_TERMINATE, upload, caller)
+
+    # Told of what was done.
+
+    async def created(self, upload: Upload, caller: Caller) -> None:
+        event(log, "UploadCreated", id=upload.id, size=upload.length, partials=len(upload.partials) or None)
+        self.observer.upload_created()
+        self.feed.changed(upload)
+        if self._hooks.wants(EventType.POST_CREATE):
+            await self._hooks.tell(EventType.POST_CREATE, upload, caller)
+
+    async def finished(self, upload: Upload, caller: Caller) -> None:
+        event(log, "UploadFinished", id=upload.id, size=upload.length, digest=upload.digest)
+        self.observer.upload_finished()
+        self.feed.changed(upload)
+        if self._hooks.wants(EventType.POST_FINISH):
+            await self._hooks.tell(EventType.POST_FINISH, upload, caller)
+
+    async def terminated(self, upload: Upload, caller: Caller) -> None:
+        event(log, "UploadTerminated", id=upload.id)
+        self.observer.upload_terminated()
+        await self._gone(upload, caller, "terminated")
+
+    async def stopped(self, upload: Upload, caller: Caller) -> None:
+        event(log, "UploadStopped", id=upload.id, offset=upload.offset)
+        self.observer.upload_terminated()
+        await self._gone(upload, caller, "stopped")
+
+    async def expired(self, upload: Upload) -> None:
+        event(log, "UploadExpired", id=upload.id)
+        self.observer.upload_expired()
+        await self._gone(upload, NO_CALLER, "expired")
+
+    def never_was(self, upload_id: UploadId) -> None:
+        """Its creation failed, and nobody was told of it but those who watch all."""
+        self.feed.removed(upload_id, "unknown")
+
+    async def _gone(self, upload: Upload, caller: Caller, reason: str) -> None:
+        self.feed.removed(upload.id, reason)
+        if self._hooks.wants(EventType.POST_TERMINATE):
+            await self._hooks.tell(EventType.POST_TERMINATE, upload, caller)
+
+    # Told of what goes on.
+
+    @contextmanager
+    def receiving(self, stored: StoredUpload, body: Body, caller: Caller) -> Iterator[None]:
+        """While the context is open, bytes of an upload may come."""
+        began_at = time.monotonic()
+        self.observer.body_started()
+        self.feed.body_begins(stored, body)
+        body.tell = self.observer.bytes_received
+        try:
+            if self._hooks.wants(EventType.POST_RECEIVE):
+                with self._hooks.watch(stored, body, caller):
+                    yield
+            else:
+                yield
+        finally:
+            seconds = time.monotonic() - began_at
+            self.feed.body_ended(stored, body)
+            self.observer.body_ended(body.client_seconds, seconds - body.client_seconds)
+            if isinstance(body.error, Interrupted):
+                self.observer.interrupted(body.error.code)
+
+    def interrupted(self, upload: Upload, code: str) -> None:
+        event(log, "UploadInterrupted", id=upload.id, offset=upload.offset, reason=code)
