@@ -42,7 +42,10 @@ TUSD_DEFAULTS = {
     "metrics-path": "/metrics", "s3-bucket": "", "s3-object-prefix": "", "s3-endpoint": "", "s3-part-size": "50MiB",
     "s3-min-part-size": "5MiB", "s3-max-buffered-parts": "20", "s3-disable-content-hashes": "false",
     "s3-disable-ssl": "false", "s3-concurrent-part-uploads": "10", "s3-transfer-acceleration": "false",
-    "s3-log-api-calls": "false",
+    "s3-log-api-calls": "false", "hooks-dir": "", "hooks-http": "", "hooks-http-forward-headers": "",
+    "hooks-http-retry": "3", "hooks-http-backoff": "1s", "hooks-http-timeout": "15s", "hooks-http-size-limit": "5KiB",
+    "hooks-http-skip-verify": "false", "progress-hooks-interval": "1s",
+    "hooks-enabled-events": "pre-create,post-create,post-receive,post-terminate,post-finish",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -99,8 +99,12 @@ def setting(default: T, kind: Kind, group: str, help_text: str, *, differs: str 
 
 def settings_of(config_type: type, groups: Sequence[str]) -> dict[str, Setting]:
     """Every setting of a dataclass by its name, group by group, in the order of its fields."""
-    settings = [Setting(f.name, f.default, **f.metadata) for f in fields(config_type)]
+    settings = [Setting(f.name, _default(f), **f.metadata) for f in fields(config_type)]
     return {each.name: each for each in sorted(settings, key=lambda each: groups.index(each.group))}
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 class Switch(Kind):

@@ -58,11 +58,14 @@ def help_text(columns: int) -> str:
 
 def _usage(setting: Setting) -> str:
     joint = "=" if isinstance(setting.kind, Switch) else " "
-    return f"{setting.flag}{joint}{setting.kind.placeholder}  (default: {_default(setting)})"
+    default = _default(setting).replace(",", ", ")  # where the line may break
+    return f"{setting.flag}{joint}{setting.kind.placeholder}  (default: {default})"
 
 
 def _entry(head: str, text: str, width: int) -> str:
-    return f"  {head}\n" + textwrap.fill(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    indent = " " * 6
+    lines = textwrap.wrap(head, width, initial_indent="  ", subsequent_indent=indent, break_on_hyphens=False)
+    return "\n".join([*lines, textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)])
 
 
 def _fill(text: str, width: int) -> str:

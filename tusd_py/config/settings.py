@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from tusd_py.config import paths, storage
+from tusd_py.config import hooks, paths, storage
 from tusd_py.config.kinds import (
     Choice,
     Duration,
@@ -44,7 +44,7 @@ LISTENING, WORKERS, PROTOCOL, STATUS, CORS, TIMEOUTS, LOGGING = (
     "Listening", "Workers", "Protocol", "Page and status", "CORS (browsers on other sites)", "Timeouts and bounds",
     "Logs and metrics",
 )  # fmt: skip
-GROUPS = (LISTENING, WORKERS, PROTOCOL, STATUS, CORS, *storage.GROUPS, TIMEOUTS, LOGGING)
+GROUPS = (LISTENING, WORKERS, PROTOCOL, STATUS, CORS, *storage.GROUPS, *hooks.GROUPS, TIMEOUTS, LOGGING)
 
 SWITCH = Switch()
 NAMES = Listing("names of HTTP, separated by commas", check_token)
@@ -52,8 +52,8 @@ HOSTS = Listing("names of hosts, without scheme and port, separated by commas", 
 PROXIES = Listing("IP addresses and networks such as 10.0.0.0/8, separated by commas", check_network)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config(storage.Storage):
+@dataclass(frozen=True, kw_only=True)
+class Config(storage.Storage, hooks.Hooks):
     """The settings of one server. Sizes are bytes, times are seconds; a wrong value raises ConfigError."""
 
     host: str = setting(

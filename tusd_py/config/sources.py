@@ -132,14 +132,14 @@ def _is_service_link(variable: str, text: str) -> bool:
 
 
 def read_file(path: str, settings: Mapping[str, Setting]) -> dict[str, Given]:
-    """The settings given in a TOML file; keys with dashes or underscores, no sections."""
+    """The settings given in a TOML file; keys with dashes or underscores. Sections are for tables only."""
     by_key = {s.key: s for s in settings.values()}
     given: dict[str, Given] = {}
     for written, value in _parse_file(path).items():
         where = f"file {path}: {written}"
-        if isinstance(value, dict):
-            raise ConfigError(f"{where}: sections are not used; write the keys without one")
         setting = by_key.get(written.replace("_", "-"))
+        if isinstance(value, dict) and (setting is None or dict not in setting.kind.file_types):
+            raise ConfigError(f"{where}: sections are not used; write the keys without one")
         if setting is None:
             raise _unknown(f"key in file {path}:", written, written.replace("_", "-"), by_key)
         if setting.name in given:
@@ -164,7 +164,7 @@ def _read_toml(setting: Setting, value: object, where: str) -> Any:
     """A TOML value; text and numbers mean what they mean on the command line."""
     if type(value) not in setting.kind.file_types:
         raise ConfigError(f"{where}: {value!r} is wrong; allowed: {setting.kind.allowed}")
-    if isinstance(value, list | bool):
+    if isinstance(value, list | bool | dict):
         return setting.accept(value, where)
     return setting.read(str(value), where)
 

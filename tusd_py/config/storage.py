@@ -21,7 +21,7 @@ ACLS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Storage:
     """A part of `settings.Config`."""
 

@@ -42,6 +42,10 @@ class Observer(Protocol):
 
     def upload_expired(self) -> None: ...
 
+    def hook_ended(self, event: str, seconds: float, *, has_failed: bool) -> None:
+        """A hook was called for an event of this type, and answered or failed after so long."""
+        ...
+
 
 class Unobserved:
     """Nobody listens."""
@@ -65,6 +69,8 @@ class Unobserved:
     def upload_terminated(self) -> None: ...
 
     def upload_expired(self) -> None: ...
+
+    def hook_ended(self, event: str, seconds: float, *, has_failed: bool) -> None: ...
 
 
 NOBODY: Observer = Unobserved()

@@ -23,12 +23,14 @@ STATUSES = (
     "500", "501", "503", "507", OTHER,
 )  # fmt: skip
 CODES = (
+    "ERR_ACCESS_REJECTED",
     "ERR_AMBIGUOUS_UPLOAD_LENGTH",
     "ERR_BAD_REQUEST",
     "ERR_BODY_REFUSED",
     "ERR_CHECKSUM_MISMATCH",
     "ERR_CONCATENATION_UNSUPPORTED",
     "ERR_HEADERS_TOO_LARGE",
+    "ERR_HOOK_FAILED",
     "ERR_INCOMPLETE_UPLOAD",
     "ERR_INSUFFICIENT_STORAGE",
     "ERR_INTERNAL_SERVER_ERROR",
@@ -60,11 +62,14 @@ CODES = (
     "ERR_UNEXPECTED_EOF",
     "ERR_UNSUPPORTED_VERSION",
     "ERR_UNWANTED_BODY",
+    "ERR_UPLOAD_EXISTS",
     "ERR_UPLOAD_INTERRUPTED",
     "ERR_UPLOAD_LOCKED",
     "ERR_UPLOAD_NOT_FOUND",
     "ERR_UPLOAD_REJECTED",
     "ERR_UPLOAD_SIZE_EXCEEDED",
+    "ERR_UPLOAD_STOPPED",
+    "ERR_UPLOAD_TERMINATION_REJECTED",
     OTHER,
 )
 REASONS = {
@@ -72,13 +77,20 @@ REASONS = {
     "ERR_UNEXPECTED_EOF": "client_gone",
     "ERR_READ_TIMEOUT": "client_silent",
     "ERR_SERVER_SHUTDOWN": "shutdown",
+    "ERR_UPLOAD_STOPPED": "stopped",
     OTHER: OTHER,
 }
+
+EVENTS = (
+    "pre-access", "pre-create", "post-create", "post-receive", "pre-finish", "post-finish", "pre-terminate",
+    "post-terminate", OTHER,
+)  # fmt: skip
 
 # Requests and bodies last from a millisecond to the hours of a large file.
 _REQUEST_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0, 3600.0)  # fmt: skip  # noqa: E501
 _CLIENT_BOUNDS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 _STORE_BOUNDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0)
+_HOOK_BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0, 3600.0)
 _LOCK_BOUNDS = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 
 
@@ -168,6 +180,16 @@ STORE_SECONDS = _family(
 )  # fmt: skip
 LOCK_SECONDS = _family(
     Kind.HISTOGRAM, "tusd_py_lock_wait_duration_seconds", "Waiting for the lock of an upload.", bounds=_LOCK_BOUNDS
+)  # fmt: skip
+HOOK_INVOCATIONS = _family(
+    Kind.COUNTER, "tusd_hook_invocations_total", "Hooks called, by event.", ("hooktype",), _rows(EVENTS)
+)  # fmt: skip
+HOOK_ERRORS = _family(
+    Kind.COUNTER, "tusd_hook_errors_total", "Hooks that failed, by event.", ("hooktype",), _rows(EVENTS)
+)  # fmt: skip
+HOOK_SECONDS = _family(
+    Kind.HISTOGRAM, "tusd_py_hook_duration_seconds", "From the call of a hook to its answer or failure, by event.",
+    ("hooktype",), _rows(EVENTS), _HOOK_BOUNDS,
 )  # fmt: skip
 
 CELLS = FAMILIES[-1].end

@@ -18,6 +18,8 @@ _OTHER_METHOD = _METHODS[OTHER]
 _STATUSES = {int(status): number for number, status in enumerate(catalogue.STATUSES) if status != OTHER}
 _CODES = {code: number for number, code in enumerate(catalogue.CODES)}
 _REASONS = {code: number for number, code in enumerate(catalogue.REASONS)}
+_EVENTS = {event: number for number, event in enumerate(catalogue.EVENTS)}
+_OTHER_EVENT = _EVENTS[OTHER]
 _OTHER_STATUS, _OTHER_CODE, _OTHER_REASON = len(_STATUSES), _CODES[OTHER], _REASONS[OTHER]
 
 # Globals are found faster than attributes of other modules.
@@ -27,6 +29,7 @@ _INTERRUPTIONS = catalogue.INTERRUPTIONS.start
 _BYTES = catalogue.BYTES_RECEIVED.start
 _CREATED, _FINISHED = catalogue.UPLOADS_CREATED.start, catalogue.UPLOADS_FINISHED.start
 _TERMINATED, _EXPIRED = catalogue.UPLOADS_TERMINATED.start, catalogue.UPLOADS_EXPIRED.start
+_HOOK_INVOCATIONS, _HOOK_ERRORS = catalogue.HOOK_INVOCATIONS.start, catalogue.HOOK_ERRORS.start
 _CONNECTIONS, _BODIES = catalogue.CONNECTIONS_OPEN.start, catalogue.BODIES_OPEN.start
 _REQUEST_START, _REQUEST_WIDTH = catalogue.REQUEST_SECONDS.start, catalogue.REQUEST_SECONDS.width
 _REQUEST_BOUNDS = catalogue.REQUEST_SECONDS.bounds
@@ -107,6 +110,13 @@ class Metrics:
     def upload_expired(self) -> None:
         self._cells[_EXPIRED] += 1.0
 
+    def hook_ended(self, event: str, seconds: float, *, has_failed: bool) -> None:
+        cells, number = self._cells, _EVENTS.get(event, _OTHER_EVENT)
+        cells[_HOOK_INVOCATIONS + number] += 1.0
+        if has_failed:
+            cells[_HOOK_ERRORS + number] += 1.0
+        _observe(cells, catalogue.HOOK_SECONDS, seconds, number)
+
     # What the server tells.
 
     def connection_opened(self) -> None:
@@ -120,8 +130,8 @@ class Metrics:
         self._cells[_ERRORS + number] += 1.0
 
 
-def _observe(cells: memoryview[float], family: Family, seconds: float) -> None:
-    bounds, start = family.bounds, family.start
+def _observe(cells: memoryview[float], family: Family, seconds: float, row: int = 0) -> None:
+    bounds, start = family.bounds, family.start + row * family.width
     cells[start + bisect_left(bounds, seconds)] += 1.0
     if seconds > 0.0:  # a difference of two clocks may be a rounding below
         cells[start + len(bounds) + 1] += round(seconds * TICKS_PER_SECOND)
