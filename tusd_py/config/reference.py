@@ -58,12 +58,12 @@ def help_text(columns: int) -> str:
 
 def _usage(setting: Setting) -> str:
     joint = "=" if isinstance(setting.kind, Switch) else " "
-    default = _default(setting).replace(",", ", ")  # where the line may break
-    return f"{setting.flag}{joint}{setting.kind.placeholder}  (default: {default})"
+    return f"{setting.flag}{joint}{setting.kind.placeholder}  (default: {_default(setting)})"
 
 
 def _entry(head: str, text: str, width: int) -> str:
     indent = " " * 6
+    head = head if len(head) + 2 <= width else head.replace(",", ", ")  # a long list breaks behind a comma
     lines = textwrap.wrap(head, width, initial_indent="  ", subsequent_indent=indent, break_on_hyphens=False)
     return "\n".join([*lines, textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)])
 
