@@ -483,7 +483,7 @@ def test_every_setting_explains_itself_everywhere(name):
     default = setting.kind.write(setting.default) or "none"
     joint = "=" if isinstance(setting.kind, Switch) else " "
     lines = re.sub(r",\n {6}(?=[a-z-]+[,)])", ",", help_text(80))  # a long list goes on in the next line
-    lines = lines.replace(", ", ",") if len(default) > 80 else lines
+    lines = lines.replace(", ", ",") if len(default) > 50 else lines
     assert f"  {setting.flag}{joint}{setting.kind.placeholder}  (default: {default})\n" in lines
     assert settings_table().count(f"| `{setting.flag}` | `{default}` | ") == 1
 
