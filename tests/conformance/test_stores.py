@@ -394,3 +394,50 @@ async def test_all_uploads_are_listed_once_page_by_page(store: Store, reopened: 
         with suppress(RequestError):  # it may say that this is no cursor
             ids, _ = await reopened.list_ids(cursor, 100)
             assert set(ids) <= made | {gone.id}
+
+
+# Ids and places that hooks choose.
+
+
+@pytest.mark.parametrize("size", [0, 10, 3 << 20])
+async def test_an_id_that_a_hook_chose_may_come_again(store: Store, reopened: Store, size: int) -> None:
+    for round_ in range(3):
+        data = os.urandom(size)
+        made = upload(size, id=UploadId("chosen"), is_named=True)
+        with_first_bytes = size if round_ % 2 else None
+        stored = await store.create(made, with_first_bytes)
+        await fill(stored, data)
+        assert await content(reopened, made.id) == data
+        assert (await reopened.read(made.id)).is_named
+        assert await store.terminate(made.id)
+        assert not [each async for each in reopened.unfinished() if each.id == made.id]
+        await store.sweep_leftovers(free)  # what S3 keeps of the old one, so that no late request brings it back
+    with pytest.raises(RequestError):
+        await reopened.read(UploadId("chosen"))
+
+
+async def test_an_unfinished_upload_of_a_chosen_id_is_found_each_time(store: Store, reopened: Store) -> None:
+    for _ in range(2):
+        made = upload(5, id=UploadId("chosen"), is_named=True)
+        await (await store.create(made)).close()
+        assert [each.id async for each in reopened.unfinished()] == ["chosen"]
+        await store.terminate(made.id)
+        await store.sweep_leftovers(free)
+
+
+@pytest.mark.parametrize("first_bytes", [None, 5])
+async def test_a_chosen_id_is_taken_once(store: Store, first_bytes: int | None) -> None:
+    made = upload(5, id=UploadId("chosen"), is_named=True)
+    await fill(await store.create(made, first_bytes), b"hello")
+    with pytest.raises(FileExistsError):
+        await fill(await store.create(replace(made, created_at=1.0), first_bytes), b"other")
+    assert await content(store, made.id) == b"hello"
+
+
+async def test_a_store_tells_where_bytes_are(store: Store, reopened: Store) -> None:
+    made = await make(store, b"hello")
+    told = store.storage(made)
+    assert told == reopened.storage(await reopened.read(made.id))
+    assert told["Type"] in ("memory", "filestore", "s3store")
+    with pytest.raises(ValueError, match=r"\w"):
+        store.placed(made, {"Path": "../outside", "Key": "another"})

@@ -11,10 +11,12 @@ from dataclasses import replace
 import pytest
 from feeding import END, Feed, Item
 
+from tusd_py.core.announcer import Announcer
 from tusd_py.core.body import Body
 from tusd_py.core.checksum import Checksum
 from tusd_py.core.commands import Append, Concatenate, Create
 from tusd_py.core.digest import Digest
+from tusd_py.core.events import NO_HOOKS, Hooks
 from tusd_py.core.patience import Patience
 from tusd_py.core.ports import StoredUpload
 from tusd_py.core.rules import Rules
@@ -111,11 +113,16 @@ class Scene:
     """Uploads over a noted store; every verb in one line."""
 
     def __init__(
-        self, rules: Rules | None = None, *, stall_seconds: float = 0.05, timeout_seconds: float = 10.0
+        self,
+        rules: Rules | None = None,
+        *,
+        stall_seconds: float = 0.05,
+        timeout_seconds: float = 10.0,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         self.store = NotedStore()
         self.locker = MemoryLocker(timeout_seconds=timeout_seconds)
-        self.uploads = Uploads(self.store, self.locker, rules or Rules())
+        self.uploads = Uploads(self.store, self.locker, rules or Rules(), Announcer(hooks=hooks))
         self.stall_seconds = stall_seconds
 
     def body(self, feed: Feed, checksum: Checksum | None = None) -> Body:

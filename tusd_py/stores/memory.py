@@ -5,7 +5,7 @@ also the one to read before writing another.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 
@@ -82,6 +82,12 @@ class MemoryStore:
 
     async def aclose(self) -> None:
         pass
+
+    def storage(self, _upload: Upload) -> dict[str, str]:
+        return {"Type": "memory"}
+
+    def placed(self, _upload: Upload, _storage: Mapping[str, str]) -> Upload:
+        raise ValueError("there are no places in memory to choose")
 
     async def create(self, upload: Upload, first_bytes: int | None = None) -> MemoryUpload:
         if upload.id in self._entries:

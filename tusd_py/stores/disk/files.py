@@ -215,8 +215,8 @@ class Files:
 
     def refuse_bad_place(self, place: str) -> None:
         """Raise ValueError for a place that no upload's bytes may have."""
-        directory = os.path.realpath(self.directory)
-        path = os.path.realpath(os.path.join(directory, place))
+        directory = self.directory
+        path = os.path.normpath(os.path.join(directory, place))
         if not path.startswith(directory + "/") or place.endswith("/"):
             raise ValueError(f"Path {place!r} is no file below the upload directory")
         if path.startswith(f"{directory}/{WORK_FOLDER}/") or path.endswith(".info"):
