@@ -441,3 +441,46 @@ async def test_a_store_tells_where_bytes_are(store: Store, reopened: Store) -> N
     assert told["Type"] in ("memory", "filestore", "s3store")
     with pytest.raises(ValueError, match=r"\w"):
         store.placed(made, {"Path": "../outside", "Key": "another"})
+
+
+# What is owed (failures F30).
+
+
+@pytest.mark.parametrize("fields", [{}, {"id": UploadId("chosen"), "is_named": True}], ids=["drawn", "chosen"])
+@pytest.mark.parametrize("size", [0, 10, 6 << 20])
+async def test_what_is_owed_is_found_until_it_is_settled(
+    store: Store, reopened: Store, fields: dict[str, object], size: int
+) -> None:
+    data = os.urandom(size)
+    made = upload(size, **fields)
+    stored = await store.create(made)
+    if size:
+        await stored.append(Body(Script(data)))
+    await stored.finish(owes=True)
+    await stored.close()
+    other = await make(store, b"hello")
+    assert await content(reopened, made.id) == data
+    for each in (store, reopened):
+        await each.sweep_leftovers(free)
+        found = [found async for found in each.unfinished()]
+        assert [(one.id, one.is_available, one.offset) for one in found] == [(made.id, True, size)]
+    await reopened.settle(made.id)
+    await store.settle(made.id)
+    for each in (store, reopened):
+        assert [found async for found in each.unfinished()] == []
+    assert await content(reopened, made.id) == data
+    assert await content(reopened, other.id) == b"hello"
+    await store.settle(UploadId("unknown"))
+
+
+async def test_what_is_owed_goes_with_the_upload(store: Store, reopened: Store) -> None:
+    made = upload(5)
+    stored = await store.create(made, 5)
+    await stored.append(Body(Script(b"hello")))
+    await stored.finish(owes=True)
+    await stored.close()
+    assert await store.terminate(made.id)
+    assert [found async for found in reopened.unfinished()] == []
+    await reopened.settle(made.id)
+    with pytest.raises(RequestError):
+        await store.read(made.id)

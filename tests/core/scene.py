@@ -44,9 +44,9 @@ class NotedUpload:
         await self._store.note("append")
         return await self._inner.append(body)
 
-    async def finish(self, digest: Digest | None = None) -> None:
+    async def finish(self, digest: Digest | None = None, *, owes: bool = False) -> None:
         await self._store.note("finish")
-        await self._inner.finish(digest)
+        await self._inner.finish(digest, owes=owes)
 
     async def close(self) -> None:
         self._store.opened.discard(self)

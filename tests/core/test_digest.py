@@ -33,9 +33,9 @@ async def scene(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     made.seen = []
     finish = NotedUpload.finish
 
-    async def noting(self: NotedUpload, digest: Digest | None = None) -> None:
+    async def noting(self: NotedUpload, digest: Digest | None = None, *, owes: bool = False) -> None:
         made.seen.append(digest is not None and digest.seen is not None)
-        await finish(self, digest)
+        await finish(self, digest, owes=owes)
 
     monkeypatch.setattr(NotedUpload, "finish", noting)
     yield made

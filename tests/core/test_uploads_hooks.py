@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from tusd_py.core.events import AccessMode, Caller, EventType
 from tusd_py.core.ports import StoredUpload
 from tusd_py.core.rules import Rules
 from tusd_py.core.upload import Metadata, State, Upload, UploadId
-from tusd_py.errors import HookFailed, Refused, Stopped
+from tusd_py.errors import BackendError, HookFailed, Refused, Stopped
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +33,8 @@ class Noted:
         self.says: dict[EventType, list[Exception | Callable[[Upload], Upload] | Callable[[], Awaitable[None]]]] = {}
         self.modes: list[AccessMode | None] = []
         self.watched: list[Body] = []
+        self.owing: set[UploadId] = set()
+        self.forgotten: list[UploadId] = []
         self._deaf = deaf
 
     def wants(self, event: EventType) -> bool:
@@ -53,6 +55,13 @@ class Noted:
     async def tell(self, event: EventType, upload: Upload, _caller: Caller) -> None:
         self.heard.append(event)
         self.uploads.append(upload)
+
+    async def remind(self, uploads: Sequence[Upload]) -> set[UploadId]:
+        self.heard += [f"again {upload.id}" for upload in uploads]
+        return {upload.id for upload in uploads} - self.owing
+
+    async def forget(self, upload_id: UploadId) -> None:
+        self.forgotten.append(upload_id)
 
     @contextmanager
     def watch(self, _stored: StoredUpload, body: Body, _caller: Caller) -> Iterator[None]:
@@ -273,3 +282,47 @@ async def test_access_to_what_is_not_there_asks_nobody() -> None:
     with refused(404):
         await scene.append(UploadId("unknown"), 0, b"x")
     assert hooks.heard == []
+
+
+# What is owed.
+
+
+async def test_a_finished_upload_is_told_again_until_nothing_is_owed(scene: Scene, hooks: Noted) -> None:
+    made = await scene.create(5, b"hello")
+    plain = await scene.create(5)
+    hooks.owing = {made.id}
+    hooks.heard.clear()
+    for _ in range(2):
+        await scene.uploads.sweep()
+    assert hooks.heard == [f"again {made.id}"] * 2
+    hooks.owing = set()
+    await scene.uploads.sweep()
+    await scene.uploads.sweep()
+    assert hooks.heard == [f"again {made.id}"] * 3  # failures F30: found, told, and not looked at any more
+    assert [each.id async for each in scene.store.unfinished()] == [plain.id]
+
+
+async def test_without_hooks_that_hear_of_it_nothing_is_owed() -> None:
+    scene = Scene(hooks=Noted(EventType.POST_FINISH, EventType.PRE_ACCESS))
+    await scene.create(5, b"hello")
+    assert [each async for each in scene.store.unfinished()] == []
+
+
+async def test_what_is_owed_is_told_before_the_sweep_goes_on_with_leftovers(scene: Scene, hooks: Noted) -> None:
+    made = await scene.create(5, b"hello")
+    hooks.owing = {made.id}
+
+    async def fail(uploads: Sequence[Upload]) -> set[UploadId]:
+        assert uploads
+        raise BackendError("the queue is down")
+
+    hooks.remind = fail
+    await scene.uploads.sweep()  # a queue that is down keeps nobody from sweeping
+    assert [each.id async for each in scene.store.unfinished()] == [made.id]
+
+
+async def test_of_an_upload_that_goes_nothing_is_owed(scene: Scene, hooks: Noted) -> None:
+    made = await scene.create(5, b"hello")
+    await scene.uploads.terminate(made.id)
+    assert hooks.forgotten == [made.id]
+    assert [each async for each in scene.store.unfinished()] == []

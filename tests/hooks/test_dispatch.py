@@ -144,6 +144,7 @@ async def test_what_is_told_is_owed_to_each_that_listens() -> None:
     hooks = [Scripted(name="one"), Scripted(name="two"), Scripted(name="deaf", events=[EventType.PRE_CREATE])]
     house = dispatcher(*hooks, queue=queue)
     await house.tell(EventType.POST_FINISH, MADE, Caller("PATCH", "/files/drawn"))
+    await house._outbox.sent()
     assert [(job.key, job.hook, job.event, job.upload_id) for job in queue.jobs] == [
         ("drawn:post-finish:one", "one", "post-finish", "drawn"),
         ("drawn:post-finish:two", "two", "post-finish", "drawn"),

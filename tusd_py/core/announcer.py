@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tusd_py.core.body import Body
-from tusd_py.core.events import NO_CALLER, NO_HOOKS, AccessMode, Caller, EventType, Hooks
+from tusd_py.core.events import NO_HOOKS, AccessMode, Caller, EventType, Hooks
 from tusd_py.core.feed import Feed
 from tusd_py.core.observer import NOBODY, Observer
 from tusd_py.core.ports import StoredUpload
@@ -67,32 +67,44 @@ class Announcer:
         event(log, "UploadFinished", id=upload.id, size=upload.length, digest=upload.digest)
         self.observer.upload_finished()
         self.feed.changed(upload)
-        if self._hooks.wants(EventType.POST_FINISH):
+        if self.owes_finish:
             await self._hooks.tell(EventType.POST_FINISH, upload, caller)
 
-    async def terminated(self, upload: Upload, caller: Caller) -> None:
+    @property
+    def owes_finish(self) -> bool:
+        """Whether hooks are to hear of what is finished, so that it must not be forgotten before they have."""
+        return self._hooks.wants(EventType.POST_FINISH)
+
+    async def remind(self, uploads: Sequence[Upload]) -> set[UploadId]:
+        """Tell of finished uploads again; which of them are owed nothing."""
+        return await self._hooks.remind(uploads)
+
+    async def goes(self, upload: Upload, caller: Caller) -> None:
+        """An upload is about to be removed, for good: its lock is held. Afterwards nobody could tell of it any more, so
+        it is told before."""
+        if self._hooks.wants(EventType.POST_FINISH) or self._hooks.wants(EventType.POST_CREATE):
+            await self._hooks.forget(upload.id)
+        if self._hooks.wants(EventType.POST_TERMINATE):
+            await self._hooks.tell(EventType.POST_TERMINATE, upload, caller)
+
+    def terminated(self, upload: Upload) -> None:
         event(log, "UploadTerminated", id=upload.id)
         self.observer.upload_terminated()
-        await self._gone(upload, caller, "terminated")
+        self.feed.removed(upload.id, "terminated")
 
-    async def stopped(self, upload: Upload, caller: Caller) -> None:
+    def stopped(self, upload: Upload) -> None:
         event(log, "UploadStopped", id=upload.id, offset=upload.offset)
         self.observer.upload_terminated()
-        await self._gone(upload, caller, "stopped")
+        self.feed.removed(upload.id, "stopped")
 
-    async def expired(self, upload: Upload) -> None:
+    def expired(self, upload: Upload) -> None:
         event(log, "UploadExpired", id=upload.id)
         self.observer.upload_expired()
-        await self._gone(upload, NO_CALLER, "expired")
+        self.feed.removed(upload.id, "expired")
 
     def never_was(self, upload_id: UploadId) -> None:
         """Its creation failed, and nobody was told of it but those who watch all."""
         self.feed.removed(upload_id, "unknown")
-
-    async def _gone(self, upload: Upload, caller: Caller, reason: str) -> None:
-        self.feed.removed(upload.id, reason)
-        if self._hooks.wants(EventType.POST_TERMINATE):
-            await self._hooks.tell(EventType.POST_TERMINATE, upload, caller)
 
     # Told of what goes on.
 

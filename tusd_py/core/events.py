@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tusd_py.core.body import Body
 from tusd_py.core.ports import StoredUpload
-from tusd_py.core.upload import Upload
+from tusd_py.core.upload import Upload, UploadId
 
 
 class EventType(StrEnum):
@@ -89,8 +89,21 @@ class Hooks(Protocol):
         ...
 
     async def tell(self, event: EventType, upload: Upload, caller: Caller) -> None:
-        """Pass an event on to every hook that listens. Returns when it is in safe hands, without waiting for them;
-        those about one upload are told in this order (failures F33)."""
+        """Pass an event on to every hook that listens, without waiting for them; those about one upload are told in
+        this order (failures F33).
+
+        What a store can tell of again, post-create and post-finish, is not waited for; anything else is in safe hands
+        when this returns. Raises BackendError when it cannot be.
+        """
+        ...
+
+    async def remind(self, uploads: Sequence[Upload]) -> set[UploadId]:
+        """Tell again of finished uploads what may have been lost (failures F30). The ids of those of which nothing is
+        owed: all was told before, or nobody listens."""
+        ...
+
+    async def forget(self, upload_id: UploadId) -> None:
+        """The upload is about to go: what is owed about it is not wanted any more. Raises BackendError."""
         ...
 
     def watch(self, stored: StoredUpload, body: Body, caller: Caller) -> AbstractContextManager[None]:
@@ -111,6 +124,11 @@ class NoHooks:
         return upload
 
     async def tell(self, _event: EventType, _upload: Upload, _caller: Caller) -> None: ...
+
+    async def remind(self, uploads: Sequence[Upload]) -> set[UploadId]:
+        return {upload.id for upload in uploads}
+
+    async def forget(self, _upload_id: UploadId) -> None: ...
 
     def watch(self, _stored: StoredUpload, _body: Body, _caller: Caller) -> AbstractContextManager[None]:
         return _NOTHING

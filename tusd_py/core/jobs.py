@@ -6,7 +6,7 @@ Queues are in `jobs`; what a job says to whom is left to `hooks`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -99,6 +99,10 @@ class Queue(Protocol):
 
     async def cancel(self, upload_id: UploadId) -> int:
         """The upload has gone: what is owed about it is CANCELLED, also what is running. How many there were."""
+        ...
+
+    async def owing(self, upload_ids: Collection[UploadId]) -> set[UploadId]:
+        """Those of these uploads about which a job is not over: it is WAITING, RUNNING or DEAD."""
         ...
 
     # For operators.

@@ -40,10 +40,11 @@ class StoredUpload(Protocol):
         """
         ...
 
-    async def finish(self, digest: Digest | None = None) -> None:
+    async def finish(self, digest: Digest | None = None, *, owes: bool = False) -> None:
         """Called when all bytes are there: makes the upload AVAILABLE, durably. May be repeated after a crash.
 
-        With `digest`, its text is in the record by then. Where nothing is left to do, a store may show the upload as
+        With `owes`, `unfinished` goes on to find it until `settle`: both are one durable step (failures F30). With
+        `digest`, its text is in the record by then. Where nothing is left to do, a store may show the upload as
         AVAILABLE as soon as all its bytes are there.
         """
         ...
@@ -124,7 +125,12 @@ class Concatenates(Protocol):
 @runtime_checkable
 class Expires(Protocol):
     def unfinished(self) -> AsyncIterator[Upload]:
-        """Every upload that is not available, in no order. Costs in proportion to these, not to the finished ones."""
+        """Every upload that is not available, or was finished with `owes` and is not settled, in no order. There may be
+        others among them. Costs in proportion to these, not to all that are finished."""
+        ...
+
+    async def settle(self, upload_id: UploadId) -> None:
+        """Nothing is owed any more because this upload was finished. Needs no lock. May be repeated."""
         ...
 
     async def is_sweep_due(self, interval_seconds: float) -> bool:

@@ -17,7 +17,7 @@ from tusd_py.core.announcer import Announcer
 from tusd_py.core.body import Wish
 from tusd_py.core.digest import Digests
 from tusd_py.core.events import NO_CALLER, Caller
-from tusd_py.core.ports import Capabilities, Locker, Store, StoredUpload
+from tusd_py.core.ports import Capabilities, Expires, Locker, Store, StoredUpload
 from tusd_py.core.rules import Rules, refuse_expired, total_length
 from tusd_py.core.upload import Upload, UploadId
 from tusd_py.errors import (
@@ -34,6 +34,7 @@ from tusd_py.logs import event
 log = logging.getLogger("tusd_py.uploads")
 
 _READ_AT_ONCE = 16
+_REMIND_AT_ONCE = 500
 
 
 async def soon(_wish: Wish) -> bool:
@@ -117,7 +118,7 @@ class Upkeep:
     async def finish(self, stored: StoredUpload, caller: Caller) -> None:
         """Make an upload available that has all its bytes, if hooks allow it: each try asks anew (failures F31)."""
         await self._announcer.ask_finish(stored.upload, caller)
-        await stored.finish(self._digests.of(stored.upload))
+        await stored.finish(self._digests.of(stored.upload), owes=self._announcer.owes_finish)
 
     async def drive_when_asked(self, upload: Upload) -> Upload:
         """Drive on for somebody who only asked. If that cannot be now, the last settled state is true as well, but for
@@ -144,6 +145,12 @@ class Upkeep:
                 except TusError as error:
                     # The partial is complete all the same; the next request to the final, or the sweep, tries again.
                     event(log, "UploadNotAssembled", level=logging.WARNING, id=final, reason=error.message)
+
+    async def end(self, upload: Upload, caller: Caller) -> bool:
+        """Remove an upload that its client or a hook ends, or that expired; whether there was something to remove. The
+        caller holds the lock and nothing is open."""
+        await self._announcer.goes(upload, caller)
+        return await self.remove(upload.id)
 
     async def remove(self, upload_id: UploadId) -> bool:
         """Whether there was something to remove. The caller holds the lock and nothing is open."""
@@ -181,15 +188,31 @@ class Upkeep:
         if self._can.expires is None:
             return 0
         removed = 0
+        owing: list[Upload] = []
         async for upload in self._can.expires.unfinished():
             try:
-                removed += await self._sweep_one(upload)
+                if upload.is_available:
+                    owing.append(upload)
+                else:
+                    removed += await self._sweep_one(upload)
+                if len(owing) >= _REMIND_AT_ONCE:
+                    await self._remind(self._can.expires, owing)
             except TusError as error:
                 if error.status != upload_locked().status:
                     event(log, "SweepSkipped", level=logging.WARNING, id=upload.id, reason=error.message)
+        await self._remind(self._can.expires, owing)
         return removed + await self._can.expires.sweep_leftovers(
             lambda upload_id: self._locker.hold(upload_id, soon, wish=None)
         )
+
+    async def _remind(self, expires: Expires, owing: list[Upload]) -> None:
+        """Hooks may not have heard of these, or nobody has noted that they did (failures F30)."""
+        try:
+            for upload_id in await self._announcer.remind(owing) if owing else ():
+                await expires.settle(upload_id)
+        except BackendError as error:
+            event(log, "SweepSkipped", level=logging.WARNING, owing=len(owing), reason=error.message)
+        owing.clear()
 
     async def _assemble(self, final: Upload) -> bool:
         if self._can.concatenates is None:
@@ -215,8 +238,8 @@ class Upkeep:
             async with self._locker.hold(upload.id, soon, wish=None):
                 upload = await self.read_alive(upload.id)
                 if upload.is_expired(now):
-                    await self.remove(upload.id)
-                    await self._announcer.expired(upload)
+                    await self.end(upload, NO_CALLER)
+                    self._announcer.expired(upload)
                     return 1
         elif upload.is_due:
             await self.drive(upload.id, wish=None)

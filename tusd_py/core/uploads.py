@@ -95,9 +95,9 @@ class Uploads:
                 upload = stored.upload
             finally:
                 await stored.close()
-            is_stopped = isinstance(body.error, Stopped) and await self._upkeep.remove(upload.id)
+            is_stopped = isinstance(body.error, Stopped) and await self._upkeep.end(upload, caller)
         if is_stopped:
-            await self._announcer.stopped(upload, caller)
+            self._announcer.stopped(upload)
         elif upload.is_available and not was_available:
             await self._upkeep.finished(upload, caller)
         if body.error is not None:
@@ -153,9 +153,9 @@ class Uploads:
         await self._announcer.ask_access(AccessMode.WRITE, upload, caller)
         await self._announcer.ask_terminate(upload, caller)
         async with self._locker.hold(upload_id, soon, wish=Wish.NOW):
-            if not await self._upkeep.remove(upload_id):
+            if not await self._upkeep.end(upload, caller):
                 raise upload_not_found()  # somebody else was first
-        await self._announcer.terminated(upload, caller)
+        self._announcer.terminated(upload)
 
     async def concatenate(self, command: Concatenate, caller: Caller = NO_CALLER) -> Upload:
         """Make a final upload; its bytes are there at once if the partials are complete, else when the last one is.

@@ -15,19 +15,23 @@ from dataclasses import dataclass, replace
 import anyio
 
 from tusd_py.core.body import Body
-from tusd_py.core.events import AccessMode, Caller, EventType, Reply
+from tusd_py.core.events import NO_CALLER, AccessMode, Caller, EventType, Reply
 from tusd_py.core.jobs import Job, Queue
 from tusd_py.core.observer import NOBODY, Observer
 from tusd_py.core.ports import Places, StoredUpload
-from tusd_py.core.upload import Upload
+from tusd_py.core.upload import Upload, UploadId
 from tusd_py.errors import HookFailed, Refused
 from tusd_py.hooks import contract, records, wire
 from tusd_py.hooks.contract import EVENT_CLASSES, Access, Answer, Event, HookError, PreAccess
+from tusd_py.hooks.outbox import Outbox
 from tusd_py.hooks.progress import Progress
 from tusd_py.hooks.transport import Transport
 from tusd_py.logs import event as log_event
 
 log = logging.getLogger("tusd_py.hooks")
+
+_REMEMBERED = (EventType.POST_CREATE, EventType.POST_FINISH)
+"""What a store can tell of again. In this order."""
 
 _LEAST_REFUSAL = 400
 _REFUSALS = {  # tusd's, and ours for what it does not have
@@ -74,6 +78,7 @@ class Dispatcher:
             event: tuple(each for each in listeners if event in each.transport.events) for event in EventType
         }
         self._queue = queue
+        self._outbox = Outbox(queue)
         self._places = places
         self._observer = observer
         self._progress = Progress(self._ask_about_progress, progress_seconds)
@@ -85,6 +90,7 @@ class Dispatcher:
 
     async def aclose(self) -> None:
         await self._progress.aclose()
+        await self._outbox.aclose()
         for listener in self._listeners.values():
             await listener.transport.aclose()
 
@@ -113,7 +119,25 @@ class Dispatcher:
         return upload
 
     async def tell(self, event: EventType, upload: Upload, caller: Caller) -> None:
-        await self._queue.put([self._job(each, event, upload, caller) for each in self._listening[event]])
+        jobs = [self._job(each, event, upload, caller) for each in self._listening[event]]
+        if event in _REMEMBERED:
+            self._outbox.add(jobs)
+        else:
+            await self._queue.put(jobs)
+
+    async def remind(self, uploads: Sequence[Upload]) -> set[UploadId]:
+        ids = {upload.id for upload in uploads}
+        if not self.wants(EventType.POST_FINISH):
+            return ids
+        told = [(each, event) for each in uploads for event in _REMEMBERED]
+        jobs = [self._job(hook, event, each, NO_CALLER) for each, event in told for hook in self._listening[event]]
+        await self._outbox.sent()
+        await self._queue.put(jobs)
+        return ids - await self._queue.owing(ids)
+
+    async def forget(self, upload_id: UploadId) -> None:
+        await self._outbox.drop(upload_id)
+        await self._queue.cancel(upload_id)
 
     @contextmanager
     def watch(self, stored: StoredUpload, body: Body, caller: Caller) -> Iterator[None]:

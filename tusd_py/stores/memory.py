@@ -22,6 +22,7 @@ PIECE_BYTES = 256 * 1024
 class _Entry:
     upload: Upload
     data: bytearray
+    owes: bool = False
 
 
 class _ArraySink:
@@ -62,12 +63,13 @@ class MemoryUpload:
         entry.upload = replace(entry.upload, offset=len(entry.data), touched_at=time.time())
         return len(sink.data)
 
-    async def finish(self, digest: Digest | None = None) -> None:
+    async def finish(self, digest: Digest | None = None, *, owes: bool = False) -> None:
         async def read_back() -> AsyncIterator[Buffer]:
             yield self._entry.data
 
         text = await digest.text(read_back) if digest is not None else None
         self._entry.upload = replace(self._entry.upload, state=State.AVAILABLE, digest=text)
+        self._entry.owes = owes
 
     async def close(self) -> None:
         pass
@@ -127,8 +129,12 @@ class MemoryStore:
 
     async def unfinished(self) -> AsyncIterator[Upload]:
         for entry in list(self._entries.values()):
-            if not entry.upload.is_available:
+            if entry.owes or not entry.upload.is_available:
                 yield entry.upload
+
+    async def settle(self, upload_id: UploadId) -> None:
+        if upload_id in self._entries:
+            self._entries[upload_id].owes = False
 
     async def is_sweep_due(self, interval_seconds: float) -> bool:
         return True

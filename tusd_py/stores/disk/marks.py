@@ -1,4 +1,5 @@
-"""What needs attention: which uploads are unfinished, and which final uploads wait for which partials.
+"""What needs attention: which uploads are unfinished, or finished while hooks are owed something about them, and which
+final uploads wait for which partials.
 
 So looking for those never reads the others. A mark that is no longer true costs a look, and goes then.
 """
@@ -57,16 +58,18 @@ class Marks:
         flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
         os.close(os.open(f"{self._unfinished}/{upload_id}", flags, self._file_permissions))
 
-    def finish(self, upload: Upload) -> None:
+    def finish(self, upload: Upload, *, owes: bool) -> None:
+        for partial in dict.fromkeys(upload.partials):
+            self.unmark_waiting(partial, upload.id)
+        if owes:
+            return
         if upload.may_come_again:
             remove(f"{self._unfinished}/{upload.id}")
-            for partial in dict.fromkeys(upload.partials):
-                self.unmark_waiting(partial, upload.id)
         else:
             self._journal.drop(upload.id)
 
     def clear(self, upload_id: UploadId) -> None:
-        """It is gone, or no longer unfinished, however it was marked."""
+        """It is gone, or nothing is left to do about it, however it was marked."""
         self._journal.drop(upload_id)
         remove(f"{self._unfinished}/{upload_id}")
 

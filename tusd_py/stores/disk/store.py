@@ -180,8 +180,12 @@ class DiskStore:
         for upload_id in marked:
             await anyio.lowlevel.checkpoint()  # there may be thousands, and requests wait
             upload = await self._read_if_there(upload_id)
-            if upload is not None and not upload.is_available:
+            if upload is not None:
                 yield upload
+
+    async def settle(self, upload_id: UploadId) -> None:
+        with self._disk.failures.translated():
+            await self._disk.pace.run(lambda: self._disk.files.marks.clear(upload_id))
 
     async def is_sweep_due(self, interval_seconds: float) -> bool:
         return True
@@ -257,16 +261,13 @@ class DiskStore:
     def _sweep_mark(self, upload_id: UploadId) -> int:
         files = self._disk.files
         try:
-            record, _ = files.read_record(upload_id)
+            files.read_record(upload_id)
         except RequestError:  # a record without data is lost, data without a record never was: nothing can come of it
             return files.remove(upload_id)
         except UnreadableRecordError as error:
             if not files.has_bytes(upload_id):  # a creation that nobody was told of (failures F12)
                 return files.remove(upload_id)
             self._disk.failures.log(error)  # somebody's bytes: for people to look at
-            return 0
-        if record.upload.is_available:
-            files.marks.clear(upload_id)
         return 0
 
     def _sweep_waiting(self, waited_for: UploadId, final: UploadId) -> int:

@@ -194,7 +194,7 @@ class StoredFile:
                 await sink.release()
         return self._offset - start
 
-    async def finish(self, digest: Digest | None = None) -> None:
+    async def finish(self, digest: Digest | None = None, *, owes: bool = False) -> None:
         with self._disk.failures.translated():
             try:
                 if digest is not None or not self._record.is_finished_at(self._offset):
@@ -207,7 +207,7 @@ class StoredFile:
                 self._cut_unsynced()
                 raise
             self._state, self._upload = State.AVAILABLE, None
-            await self._disk.pace.run(lambda: self._disk.files.marks.finish(self._record.upload))
+            await self._disk.pace.run(lambda: self._disk.files.marks.finish(self._record.upload, owes=owes))
 
     async def close(self) -> None:
         if self._file >= 0:

@@ -15,7 +15,8 @@ from tusd_py.core.upload import State, Upload
 from tusd_py.stores import fileinfo
 
 FINISHED_MULTIPLE = 64
-"""Records of finished uploads, and no others, have a size that this divides: a listing tells which are unfinished."""
+"""Records of finished uploads of which hooks have heard, and no others, have a size that this divides: a listing tells
+which they are."""
 
 _RUN = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -33,7 +34,7 @@ class Record:
     tells one's own write from another's after an answer that was lost. `sequence` counts the writes, so a read that
     comes late in time is known as such (failures F13). `crc` is the CRC64NVME of all bytes before the tail, None where
     unknown. `is_terminated`: nothing is left but to remove what late requests may have left behind. `is_foreign`: tusd
-    wrote it, which does not say how much there is (see `tusd`).
+    wrote it, which does not say how much there is (see `tusd`). `is_owing`: it is finished, and hooks must hear of it.
     """
 
     upload: Upload
@@ -49,6 +50,7 @@ class Record:
     crc: int | None = 0
     is_terminated: bool = False
     is_foreign: bool = False
+    is_owing: bool = False
 
     @property
     def numbers(self) -> list[int]:
@@ -84,10 +86,12 @@ class Record:
             "Crc64Nvme": self.crc,
             "IsTerminated": self.is_terminated,
         }
+        if self.is_owing:
+            ours["IsOwing"] = True
         storage = {"Type": "s3store", "Bucket": bucket, "Key": self.key}
         line = fileinfo.encode(self.upload, storage, ours)
         total = len(line) + 1 + self.tail_bytes
-        if self.upload.is_available:
+        if self.upload.is_available and not self.is_owing:
             line += b" " * (-total % FINISHED_MULTIPLE)
         elif total % FINISHED_MULTIPLE == 0:
             line += b" "
@@ -121,6 +125,7 @@ class Record:
             tail_bytes=int(ours["TailBytes"]),
             crc=ours["Crc64Nvme"],
             is_terminated=bool(ours["IsTerminated"]),
+            is_owing=bool(ours.get("IsOwing")),
         )
 
     # The states that may follow.
@@ -144,15 +149,16 @@ class Record:
             crc=crc,
         )
 
-    def finished(self, now: float, digest: str | None) -> Self:
+    def finished(self, now: float, digest: str | None, *, owes: bool = False) -> Self:
         """The object is there: what it was made of is nobody's business any more."""
         length = self.upload.length or 0
         upload = replace(self.upload, state=State.AVAILABLE, offset=length, touched_at=now, digest=digest)
-        return replace(self, upload=upload, multipart=None, parts=(), tail_start=upload.offset, tail_bytes=0)
+        done = replace(self, upload=upload, multipart=None, parts=(), tail_start=upload.offset, tail_bytes=0)
+        return replace(done, is_owing=owes)
 
     def terminated(self, now: float) -> Self:
         upload = replace(self.upload, state=State.RECEIVING, touched_at=now)
-        return replace(self, upload=upload, tail_bytes=0, is_terminated=True)
+        return replace(self, upload=upload, tail_bytes=0, is_terminated=True, is_owing=False)
 
     def in_state(self, state: State) -> Self:
         return replace(self, upload=replace(self.upload, state=state))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import replace
 
 from tusd_py.core.checksum import Buffer
@@ -184,6 +184,15 @@ class S3Store:
             self._pass = sweeping.Pass(self.bucket)
             async for record in self._pass.unfinished():
                 yield record.upload
+
+    async def settle(self, upload_id: UploadId) -> None:
+        with self.bucket.failures.translated():
+            info = self.bucket.names.info(upload_id)
+            link = await self.bucket.chain.read(info)
+            if link is None or not link.record.is_owing:
+                return
+            with suppress(Superseded):  # it was removed just now
+                await self.bucket.chain.append(info, replace(link.record, is_owing=False), NOTHING, after=link)
 
     async def sweep_leftovers(self, hold: Callable[[UploadId], AbstractAsyncContextManager[None]]) -> int:
         with self.bucket.failures.translated():

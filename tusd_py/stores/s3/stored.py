@@ -53,6 +53,7 @@ class StoredObject:
         self._multipart = record.multipart
         self._is_assumed = False  # that `link` is still the newest state
         self._is_newest = False  # `link` was written under this lock
+        self._owes = False
         self._preparing = asyncio.Lock()
 
     @classmethod
@@ -91,10 +92,11 @@ class StoredObject:
                     spool.close()
         return self.upload.offset - start
 
-    async def finish(self, digest: Digest | None = None) -> None:
+    async def finish(self, digest: Digest | None = None, *, owes: bool = False) -> None:
         with self._bucket.failures.translated():
             if self._record.upload.is_available:
                 return
+            self._owes = owes
             if self._complete is None and self._multipart is not None and self._record.tail_bytes:
                 await self._send_tail()
             if self._multipart is not None and (self._complete or self._record).parts:
@@ -380,7 +382,7 @@ class StoredObject:
                 await self._write(tail, whole.payload())
             await assembling.put(bucket, complete, whole)
         text = await digest.text(whole.read) if digest is not None else None
-        await self._write(complete.finished(time.time(), text), NOTHING)
+        await self._write(complete.finished(time.time(), text, owes=self._owes), NOTHING)
 
     async def _finish_multipart(self, digest: Digest | None) -> None:
         if self._complete is not None or self._record.upload.state is State.RECEIVING or not self._is_own:
@@ -390,7 +392,7 @@ class StoredObject:
         text = None
         if digest is not None:
             text = await digest.text(partial(assembling.read, self._bucket, self._record))
-        await self._write(self._record.finished(time.time(), text), NOTHING)
+        await self._write(self._record.finished(time.time(), text, owes=self._owes), NOTHING)
 
 
 async def _nothing() -> AsyncIterator[bytes]:

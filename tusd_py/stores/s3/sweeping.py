@@ -113,7 +113,7 @@ class Pass:
         self._superseded: list[tuple[UploadId, str]] = []  # states that came too late to count (`fenced`)
 
     async def unfinished(self) -> AsyncIterator[Record]:
-        """The states of all uploads that are not available: the size of a state tells which those are."""
+        """The states of all uploads that are not available, or owe hooks something: the size of a state tells which."""
         names = self._bucket.names
         newest: tuple[UploadId, dict[str, Any]] | None = None  # of several states of one upload, the last listed
         objects: dict[UploadId, str] = {}  # those whose state has not come yet; it is not far behind
@@ -157,7 +157,7 @@ class Pass:
             link = await self._bucket.chain.read(self._bucket.names.info(upload_id))
         except ValueError:  # no state at all
             return None
-        if link is None or link.record.upload.is_available or link.record.is_foreign:
+        if link is None or link.record.is_foreign or (link.record.upload.is_available and not link.record.is_owing):
             return None
         if not link.record.is_terminated:
             return link.record

@@ -1,0 +1,95 @@
+"""Jobs on their way into the queue, for those whose requests do not wait for it.
+
+Stores can tell of them again (`Hooks.remind`), so what is lost here with the process is only late. While the queue
+cannot be used they wait here, as many as there is room for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+
+import anyio
+
+from tusd_py.core.jobs import Job, Queue
+from tusd_py.core.upload import UploadId
+from tusd_py.errors import BackendError
+from tusd_py.logs import event
+
+log = logging.getLogger("tusd_py.hooks")
+
+MOST_WAITING = 20_000
+MOST_AT_ONCE = 1_000
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 10.0
+
+
+class Outbox:
+    """For one event loop. Keeps the order in which jobs are added."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._waiting: deque[Job] = deque()
+        self._putting = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._is_full = False
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        self._waiting.extend(jobs)
+        if len(self._waiting) > MOST_WAITING:
+            if not self._is_full:
+                event(
+                    log, "HooksPutOff", level=logging.WARNING, advice="the next sweep tells them what is left out now"
+                )
+            self._is_full = True
+            while len(self._waiting) > MOST_WAITING:
+                self._waiting.pop()  # the newest, so that no event overtakes another
+        if self._task is None:
+            self._task = asyncio.create_task(self._send())
+
+    async def drop(self, upload_id: UploadId) -> None:
+        """Forget what is still here about an upload; what was here is in the queue by then."""
+        kept = [job for job in self._waiting if job.upload_id != upload_id]
+        if len(kept) != len(self._waiting):
+            self._waiting = deque(kept)
+            async with self._putting:
+                pass
+
+    async def sent(self) -> None:
+        """Wait until nothing is on its way."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def aclose(self, within_seconds: float = 2.0) -> None:
+        with anyio.move_on_after(within_seconds):
+            await self.sent()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _send(self) -> None:
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        try:
+            while self._waiting:
+                batch = list(islice(self._waiting, MOST_AT_ONCE))
+                try:
+                    async with self._putting:
+                        await self._queue.put(batch)
+                except BackendError as error:
+                    event(log, "QueueFailed", level=logging.ERROR, waiting=len(self._waiting), reason=error.message)
+                    await asyncio.sleep(pause_seconds)
+                    pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+                    continue
+                pause_seconds, self._is_full = _FIRST_PAUSE_SECONDS, False
+                self._forget(batch)
+        finally:
+            self._task = None
+
+    def _forget(self, batch: Sequence[Job]) -> None:
+        """Of those that were put, some may have been dropped meanwhile."""
+        put = {job.key for job in batch}
+        while self._waiting and self._waiting[0].key in put:
+            self._waiting.popleft()
