@@ -191,9 +191,10 @@ def test_config_may_be_saved_and_given_back(tmp_path):
         "--redis-prefix=p", "--redis-lease=2s", "--hooks=a,b.c:d,./e.py", "--hooks-dir=/hooks",
         "--hooks-http=http://localhost:1/x?y=z", "--hooks-enabled-events=pre-access", "--hooks-on-failure=allow",
         "--hooks-timeout=3s", "--hooks-job-timeout=2h", "--hooks-concurrency=5", "--progress-hooks-interval=9s",
+        "--jobs=memory", "--jobs-file=/j", "--run-jobs=false",
         "--hooks-http-forward-headers=Cookie", "--hooks-http-retry=0", "--hooks-http-backoff=0",
         "--hooks-http-timeout=4s", "--hooks-http-size-limit=1MiB", "--hooks-http-skip-verify",
-        "--hooks-http-cloudevents", "--hooks-http-metadata-key=callback", "--hooks-http-allowed-hosts=.example.com",
+        "--hooks-http-cloudevents=/files/", "--hooks-http-metadata-key=callback", "--hooks-http-allowed-hosts=.example.com",
     ]  # fmt: skip
     shown = {name: setting for name, setting in SETTINGS.items() if not setting.is_secret}
     assert len(flags) == len(shown), "give every setting a value here that is not its default"

@@ -114,6 +114,21 @@ class Hooks:
         "How many events that come afterwards each worker may give to one hook at once.",
         differs="tusd: no limit; a thousand uploads that finish together start a thousand processes.",
     )  # fmt: skip
+    jobs: str = setting(
+        "sqlite", Choice("sqlite", "memory"), HOOKS,
+        "Where it is kept what hooks are still to hear of, with its failures and next tries. sqlite: a file, for all"
+        " processes of one machine. memory: for one process; what was not done when it ends is found again by the"
+        " uploads, but for post-terminate.",
+    )  # fmt: skip
+    jobs_file: str = setting(
+        "", Path(may_be_empty=True), HOOKS,
+        "The file for it, on a local disk of this machine. Empty: below upload-dir, or with S3 in the temporary"
+        " folder.",
+    )  # fmt: skip
+    run_jobs: bool = setting(
+        True, SWITCH, HOOKS,
+        "Tell hooks what they are owed in the server itself. false: only tusd-py worker does, in processes of its own.",
+    )  # fmt: skip
     progress_hooks_interval: float = setting(
         1.0, Duration(may_be_zero=False), HOOKS,
         "How often hooks hear of an upload that is on its way (post-receive).",
@@ -158,8 +173,10 @@ class Hooks:
         " while you change from one to the next.",
         is_secret=True,
     )  # fmt: skip
-    hooks_http_cloudevents: bool = setting(
-        False, SWITCH, HOOKS, "POST events as CloudEvents 1.0 (structured JSON), with tusd's form as their data.",
+    hooks_http_cloudevents: str = setting(
+        "", Text("a URI", "URI"), HOOKS,
+        "POST events as CloudEvents 1.0 (structured JSON), with tusd's form as their data, and this, such as the URL of"
+        " the server, as their source.",
     )  # fmt: skip
     hooks_http_metadata_key: str = setting(
         "", Text("a key of Upload-Metadata"), HOOKS,

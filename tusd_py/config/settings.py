@@ -335,6 +335,8 @@ class Config(storage.Storage, hooks.Hooks):
             raise ConfigError("--locker redis needs --redis-url, as in redis://127.0.0.1:6379")
         if self.locker == "memory" and self.workers > 1:
             raise ConfigError(f"--locker memory is for one process; use --locker file for --workers {self.workers}")
+        if self.jobs == "memory" and self.workers > 1:
+            raise ConfigError(f"--jobs memory is for one process; use --jobs sqlite for --workers {self.workers}")
         if not self.disable_page:
             watched = () if self.metrics_port else ("/healthz", "/readyz", self.metrics_path)
             paths.check_page(self.page_path, self.base_path, self.api_path, watched)
