@@ -82,7 +82,7 @@ def test_help_works_when_the_settings_do_not(capsys, monkeypatch):
         (["-gcs-bucket", "b"], "-gcs-bucket is a flag of tusd that this version does not have"),
         (["confg"], "unknown command 'confg'; did you mean config?"),
         (["help"], "unknown command 'help'; did you mean --help?"),
-        (["frobnicate"], "unknown command 'frobnicate'; the commands are check, config and upload; see tusd-py --help"),
+        (["frobnicate"], "unknown command 'frobnicate'; the commands are check, config, hooks and upload; see tusd-py"),
         (["--verbose", "upload"], "the word upload comes first: tusd-py upload FILE... URL"),
         (["--verbose", "check", "http://a/"], "to check a server, check comes first, with its own flags"),
         (["uplod"], "unknown command 'uplod'; did you mean upload?"),

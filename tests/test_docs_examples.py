@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from asgi_servers import run_asgi_server
 from node_client import FOLDER as NODE_FOLDER
 from node_client import MissingNode, installed_node_client
 from upload_server import UploadServer
+
+from tusd_py.hooks.finding import GROUP
+from tusd_py.hooks.testing import load, sample, tell
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -104,9 +108,13 @@ def _run_curl(block: Block, server: UploadServer, folder: Path) -> None:
 
 
 def _run_own(block: Block, server: UploadServer, folder: Path) -> str:
-    """What it prints, in a virtual environment that has been made."""
     words = [line for line in _for(block, server).splitlines() if "pip install" not in line]
-    return _run(["sh", "-euc", "\n".join(words).replace(".venv/bin/", f"{Path(sys.executable).parent}/")], folder)
+    return _run_installed("\n".join(words), folder)
+
+
+def _run_installed(text: str, folder: Path) -> str:
+    """What it prints, in a virtual environment that has been made."""
+    return _run(["sh", "-euc", text.replace(".venv/bin/", f"{Path(sys.executable).parent}/")], folder)
 
 
 def _run_upload(block: Block, server: UploadServer, folder: Path) -> None:
@@ -128,6 +136,49 @@ def _run_status(block: Block, server: UploadServer, folder: Path) -> None:
     assert printed.endswith("and so on\n")
 
 
+def _run_first_hook(block: Block, _server: UploadServer, folder: Path) -> None:
+    printed = _run_installed(block.text, folder)
+    assert "hooks/sorting.py" in printed
+    assert "4 passed" in printed
+    assert "log info: README.md has" in printed
+    assert "refused, as it should be\n" in printed
+    assert "sorting (hooks/sorting.py)" in printed
+
+
+def _run_smallest_hook(block: Block, _server: UploadServer, folder: Path) -> None:
+    path = folder / "team.py"
+    path.write_text(block.text)
+    hook = load(path)
+    assert tell(hook, sample("pre-create")).is_rejected
+    answer = tell(hook, sample("pre-create", headers={"X-Team": "vision"}, filename="a.csv"))
+    assert answer.change is not None
+    assert answer.change.metadata == {"filename": "a.csv", "team": "vision"}
+    tell(hook, sample("post-finish", "a\nb\n", team="vision"))
+    _check_types(path)
+
+
+def _run_tested_hook(block: Block, _server: UploadServer, folder: Path) -> None:
+    """The test of the page, on the hook with settings of the page."""
+    (folder / "size.py").write_text(next(each.text for each in _blocks() if "class Settings:" in each.text))
+    (folder / "test_size.py").write_text(block.text)
+    printed = _run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "."], folder)
+    assert "2 passed" in printed
+    _check_types(folder / "size.py", folder / "test_size.py")
+
+
+def _run_settings(block: Block, _server: UploadServer, _folder: Path) -> None:
+    assert 'with_name("size.py")' in next(each.text for each in _blocks() if "sample(" in each.text), block.name
+
+
+def _run_entry_point(block: Block, _server: UploadServer, _folder: Path) -> None:
+    assert list(tomllib.loads(block.text)["project"]["entry-points"]) == [GROUP]
+
+
+def _check_types(*paths: Path) -> None:
+    folder = paths[0].parent
+    _run([sys.executable, "-m", "mypy", "--strict", "--cache-dir", "cache", *map(str, paths)], folder)
+
+
 RUN: dict[str, Callable[[Block, UploadServer, Path], None]] = {
     "from tusclient.client import TusClient": _run_tuspy,
     'from "tus-js-client"': _run_tus_js_client,
@@ -135,6 +186,11 @@ RUN: dict[str, Callable[[Block, UploadServer, Path], None]] = {
     "ID=$(curl": _run_status,
     ".venv/bin/tusd-py upload": _run_upload,
     ".venv/bin/tusd-py check http://": _run_check,
+    "tusd-py hooks new": _run_first_hook,
+    "def name_it(": _run_smallest_hook,
+    "def refuse_large(": _run_settings,
+    "hook = load(": _run_tested_hook,
+    "[project.entry-points.": _run_entry_point,
 }
 
 NOT_RUN_BY_THOSE = {

@@ -32,7 +32,8 @@ ARROWS = {
     "client": {"errors", "config"},
     "app": {"errors", "config", "core", "stores", "lockers", "web", "logs", "metrics", "memory", "tracing", "bundled"},
     "checking": {"errors", "config", "stores", "app"},
-    "cli": {"errors", "config", "logs", "app", "server", "checking", "client", "bundled"},
+    "authoring": {"errors", "logs", "hooks", "client"},
+    "cli": {"errors", "config", "logs", "app", "server", "checking", "authoring", "client", "bundled"},
     "__main__": {"cli"},
 }
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tusd_py import __version__, checking, client, logs
+from tusd_py import __version__, authoring, checking, client, logs
 from tusd_py.bundled import bundled
 from tusd_py.client import streams
 from tusd_py.client.answers import shown
@@ -60,11 +60,13 @@ def _own_command() -> list[str]:
 def _run(argv: Sequence[str], command: Sequence[str] | None) -> int:
     if client.is_check_of_server(argv) or client.is_upload(argv):
         return _be_client(argv)
+    if list(argv[:1]) == [authoring.NAME]:
+        return authoring.run(argv[1:], _print)
     arguments = read_arguments(argv, SETTINGS)
     is_check_wanted = arguments.words[:1] == [checking.NAME]
     if arguments.is_help_wanted:
         text = help_text(shutil.get_terminal_size().columns)
-        return _print(checking.HELP if is_check_wanted else f"{text}\n{checking.SUMMARY}\n")
+        return _print(checking.HELP if is_check_wanted else f"{text}\n{checking.SUMMARY}\n{authoring.SUMMARY}\n")
     if arguments.is_version_wanted:
         return _print(f"tusd-py {__version__}\n")
     if is_check_wanted:
@@ -96,13 +98,16 @@ def _is_config_wanted(words: Sequence[str]) -> bool:
             )
         if word == client.UPLOAD:
             raise ConfigError(f"the word {word} comes first: tusd-py {word} FILE... URL")
+        if word == authoring.NAME:
+            raise ConfigError(f"the word {word} comes first: tusd-py {word} {'|'.join(authoring.COMMANDS)}")
         if word != "config":
-            known = {"check": "check", "config": "config", "upload": "upload", "help": "--help", "version": "--version"}
+            commands = ("check", "config", "hooks", "upload")
+            known = {**dict(zip(commands, commands, strict=True)), "help": "--help", "version": "--version"}
             nearest = difflib.get_close_matches(word, known, n=1)
             hint = (
                 f"did you mean {known[nearest[0]]}?"
                 if nearest
-                else "the commands are check, config and upload; see tusd-py --help"
+                else "the commands are check, config, hooks and upload; see tusd-py --help"
             )
             raise ConfigError(f"unknown command {word!r}; {hint}")
     return bool(words)

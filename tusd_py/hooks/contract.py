@@ -38,7 +38,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, BinaryIO, ClassVar, Protocol, TypeVar
 
 EVENTS = (
     "pre-access", "pre-create", "post-create", "post-receive", "pre-finish", "post-finish", "pre-terminate",
@@ -245,7 +245,7 @@ class Stream(Protocol):
 
 
 class SyncStream(Protocol):
-    """The same for plain functions."""
+    """The same for plain functions, and as a file for what reads files."""
 
     @property
     def length(self) -> int: ...
@@ -253,6 +253,10 @@ class SyncStream(Protocol):
     def __iter__(self) -> Iterator[bytes]: ...
 
     def read(self, start: int = 0, end: int | None = None) -> bytes: ...
+
+    def open(self) -> BinaryIO:
+        """A file of these bytes for csv, zipfile, gzip, pandas and the like; reading it loads no more than it needs."""
+        ...
 
 
 class HookError(Exception):
@@ -277,7 +281,9 @@ class Handler:
 
     @property
     def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.function)
+        """Also of an object whose __call__ is async."""
+        call = getattr(self.function, "__call__", None)  # noqa: B004 - not whether, but which
+        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(call)
 
 
 class Hook:
@@ -306,12 +312,19 @@ class Hook:
 
         return register
 
+    def _has(self, name: str, event: str) -> bool:
+        return {"stream": event in _WITH_BYTES, "settings": self.settings is not None}.get(name, name in PARAMETERS)
+
     def _parameters(self, event: str, function: Callable[..., Any]) -> tuple[str, ...]:
         name = getattr(function, "__name__", repr(function))
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{name} has a yield, and nobody would run it: return the answer")
         needed = []
         for each in inspect.signature(function).parameters.values():
-            if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) or each.default is not each.empty:
+            if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
                 continue
+            if each.default is not each.empty and not self._has(each.name, event):
+                continue  # it has something to go on with
             if each.name not in PARAMETERS or each.kind is each.POSITIONAL_ONLY:
                 raise TypeError(f"{name} needs {each.name!r}, which nobody has; there are {', '.join(PARAMETERS)}")
             if each.name == "stream" and event not in _WITH_BYTES:
