@@ -82,7 +82,7 @@ def test_help_works_when_the_settings_do_not(capsys, monkeypatch):
         (["-gcs-bucket", "b"], "-gcs-bucket is a flag of tusd that this version does not have"),
         (["confg"], "unknown command 'confg'; did you mean config?"),
         (["help"], "unknown command 'help'; did you mean --help?"),
-        (["frobnicate"], "unknown command 'frobnicate'; the commands are check, config, hooks and upload; see tusd-py"),
+        (["frobnicate"], "unknown command 'frobnicate'; the commands are check, config, hooks, jobs, upload and "),
         (["--verbose", "upload"], "the word upload comes first: tusd-py upload FILE... URL"),
         (["--verbose", "check", "http://a/"], "to check a server, check comes first, with its own flags"),
         (["uplod"], "unknown command 'uplod'; did you mean upload?"),
@@ -194,7 +194,8 @@ def test_config_may_be_saved_and_given_back(tmp_path):
         "--jobs=memory", "--jobs-file=/j", "--run-jobs=false",
         "--hooks-http-forward-headers=Cookie", "--hooks-http-retry=0", "--hooks-http-backoff=0",
         "--hooks-http-timeout=4s", "--hooks-http-size-limit=1MiB", "--hooks-http-skip-verify",
-        "--hooks-http-cloudevents=/files/", "--hooks-http-metadata-key=callback", "--hooks-http-allowed-hosts=.example.com",
+        "--hooks-http-cloudevents=/files/", "--hooks-http-metadata-key=callback",
+        "--hooks-http-allowed-hosts=.example.com",
     ]  # fmt: skip
     shown = {name: setting for name, setting in SETTINGS.items() if not setting.is_secret}
     assert len(flags) == len(shown), "give every setting a value here that is not its default"

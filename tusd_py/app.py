@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,12 +22,16 @@ from tusd_py import __version__, memory, tracing
 from tusd_py.bundled import bundled
 from tusd_py.config import Config, environment
 from tusd_py.core.announcer import Announcer
+from tusd_py.core.events import NO_HOOKS, EventType
 from tusd_py.core.feed import Feed, Relay
-from tusd_py.core.observer import NOBODY
+from tusd_py.core.observer import NOBODY, Observer
 from tusd_py.core.patience import Patience
 from tusd_py.core.rules import Rules
 from tusd_py.core.uploads import Uploads
+from tusd_py.deliveries import Deliveries, StoredBytes, make_queue
 from tusd_py.errors import BackendError, ConfigError, RequestError, TusError
+from tusd_py.hooking import make_listeners
+from tusd_py.hooks.dispatch import Listener
 from tusd_py.lockers.file import FileLocker
 from tusd_py.lockers.file.relay import FileRelay
 from tusd_py.lockers.memory import MemoryLocker
@@ -69,12 +73,12 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     """
     config = config or Config()
     locker = _locker(config)
-    store = _store(config, locker)
-    relay = _relay(config, locker)
     metrics = Metrics(shared_folder, slot) if config.expose_metrics else None
+    store, deliveries = _store_and_deliveries(config, locker, metrics or NOBODY)
+    relay = _relay(config, locker)
     operations = _operations(config, lambda: uploads.is_stopping, store, metrics)
     provider = tracing.start() if config.tracing else None
-    announcer = Announcer(metrics or NOBODY, Feed(relay))
+    announcer = Announcer(metrics or NOBODY, Feed(relay), deliveries.dispatcher if deliveries else NO_HOOKS)
     uploads = Uploads(store, locker, _rules(config), announcer)
     proxies = Proxies(config.trusted_networks)
     endpoint = _endpoint(config, uploads, proxies)
@@ -88,6 +92,8 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
             if provider is not None:
                 stack.push_async_callback(tracing.finish, provider)
             await _start(app, stack, locker, store)
+            if deliveries is not None:
+                await _start_deliveries(app, stack, deliveries, config)
             await _open_feed(stack, uploads.feed, relay)
             async with anyio.create_task_group() as tasks:
                 endpoint.has_lifespan = True
@@ -144,13 +150,58 @@ async def _start(app: Application, stack: AsyncExitStack, locker: Locker, store:
         raise
 
 
-def _store(config: Config, locker: Locker) -> DiskStore | S3Store:
+async def _start_deliveries(app: Application, stack: AsyncExitStack, deliveries: Deliveries, config: Config) -> None:
+    running = deliveries.running(has_worker=config.run_jobs, grace_seconds=config.shutdown_timeout)
+    try:
+        await stack.enter_async_context(running)
+    except ConfigError as error:
+        app.state.refusal = str(error)
+        raise
+
+
+def _store_and_deliveries(
+    config: Config, locker: Locker, observer: Observer
+) -> tuple[DiskStore | S3Store, Deliveries | None]:
+    """The store, and its hooks if there are any: they read from it, and it must wait for those that are to agree."""
+    listeners = make_listeners(config, lambda upload: StoredBytes(store, upload))
+    store = _store(config, locker, listeners)
+    if not listeners:
+        return store, None
+    queue = make_queue(config, own_folder(config))
+    seconds = config.progress_hooks_interval
+    return store, Deliveries(listeners, queue, store, progress_seconds=seconds, observer=observer)
+
+
+@asynccontextmanager
+async def open_deliveries(config: Config) -> AsyncIterator[list[str]]:
+    """Hooks and a worker without a server; the names of the hooks. Raises ConfigError."""
+    locker = _locker(config)
+    store, deliveries = _store_and_deliveries(config, locker, NOBODY)
+    if deliveries is None:
+        raise ConfigError("there are no hooks to tell anything: --hooks, --hooks-dir or --hooks-http name some")
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.aclose)
+        try:
+            if isinstance(locker, RedisLocker):
+                await locker.start()
+                stack.push_async_callback(locker.aclose)
+            if not isinstance(store, DiskStore):
+                await store.start()
+        except BackendError as error:
+            raise ConfigError(f"what uploads need cannot be used just now: {error.message}") from error
+        running = deliveries.running(has_worker=True, grace_seconds=config.shutdown_timeout)
+        await stack.enter_async_context(running)
+        yield list(deliveries.dispatcher.concurrency)
+
+
+def _store(config: Config, locker: Locker, listeners: Sequence[Listener]) -> DiskStore | S3Store:
     if config.s3_bucket:
         return s3_store(config, locker if isinstance(locker, RedisLocker) else None)
+    is_asked_first = any(EventType.PRE_FINISH in each.transport.events for each in listeners)
     store = DiskStore(
         config.upload_dir,
         is_durable=config.durability == "power",
-        finishes_by_size=config.digest == "none",
+        finishes_by_size=config.digest == "none" and not is_asked_first,
         dir_permissions=config.dir_perms,
         file_permissions=config.file_perms,
     )
@@ -246,7 +297,7 @@ def _locker(config: Config) -> Locker:
             timeout_seconds=config.acquire_lock_timeout,
             lease_seconds=config.redis_lease,
         )
-    return FileLocker(_lock_folder(config), timeout_seconds=config.acquire_lock_timeout)
+    return FileLocker(own_folder(config) / "locks", timeout_seconds=config.acquire_lock_timeout)
 
 
 def _relay(config: Config, locker: Locker) -> Relay | None:
@@ -255,7 +306,7 @@ def _relay(config: Config, locker: Locker) -> Relay | None:
         return None
     if isinstance(locker, RedisLocker):
         return locker.relay
-    return FileRelay(str(_lock_folder(config) / "news"))
+    return FileRelay(str(own_folder(config) / "locks/news"))
 
 
 def _endpoint(config: Config, uploads: Uploads, proxies: Proxies) -> TusEndpoint:
@@ -276,10 +327,10 @@ def _api(config: Config, uploads: Uploads, proxies: Proxies) -> ApiEndpoint | No
     return ApiEndpoint(uploads, access, path=config.api_path, base_path=config.base_path, version=__version__)
 
 
-def _lock_folder(config: Config) -> Path:
-    """One for all processes of this machine that change the same uploads."""
+def own_folder(config: Config) -> Path:
+    """One for all processes of this machine that change the same uploads, for what they share."""
     if not config.s3_bucket:
-        return Path(config.upload_dir, WORK_FOLDER, "locks").absolute()
+        return Path(config.upload_dir, WORK_FOLDER).absolute()
     place = "\n".join((config.s3_endpoint, config.s3_bucket, config.s3_object_prefix))
     name = f"tusd-py-{os.getuid()}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
     return Path(tempfile.gettempdir(), name)

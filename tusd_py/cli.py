@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tusd_py import __version__, authoring, checking, client, logs
+from tusd_py import __version__, authoring, checking, client, logs, queueing
 from tusd_py.bundled import bundled
 from tusd_py.client import streams
 from tusd_py.client.answers import shown
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FEW_CONNECTIONS = 1000
 
 # Not for users: with the descriptor of a lifeline, this is how a supervisor starts a worker.
-WORKER = "worker"
+WORKER = "serving-worker"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,22 +63,30 @@ def _run(argv: Sequence[str], command: Sequence[str] | None) -> int:
     if list(argv[:1]) == [authoring.NAME]:
         return authoring.run(argv[1:], _print)
     arguments = read_arguments(argv, SETTINGS)
-    is_check_wanted = arguments.words[:1] == [checking.NAME]
+    first = arguments.words[0] if arguments.words else ""
     if arguments.is_help_wanted:
-        text = help_text(shutil.get_terminal_size().columns)
-        return _print(checking.HELP if is_check_wanted else f"{text}\n{checking.SUMMARY}\n{authoring.SUMMARY}\n")
+        return _print(_help(first))
     if arguments.is_version_wanted:
         return _print(f"tusd-py {__version__}\n")
-    if is_check_wanted:
+    if first in queueing.HELP:
+        return queueing.run(arguments.words, load(argv).config, _print)
+    if first == checking.NAME:
         return checking.run(arguments.words[1:], load(argv).config, _print)
     is_config_wanted = _is_config_wanted(arguments.words)
     loaded = load(argv)
     if is_config_wanted:
         return _print(config_file(loaded))
     config = loaded.config
-    if config.workers == 1 or (config.workers == 0 and config.locker == "memory"):
+    if config.workers == 1 or (config.workers == 0 and "memory" in (config.locker, config.jobs)):
         return _serve(config)
     return _supervise(config, argv, command or [sys.executable, "-m", "tusd_py"])
+
+
+def _help(word: str) -> str:
+    if word == checking.NAME:
+        return checking.HELP
+    text = help_text(shutil.get_terminal_size().columns)
+    return queueing.HELP.get(word, f"{text}\n{checking.SUMMARY}\n{authoring.SUMMARY}\n{queueing.SUMMARY}\n")
 
 
 def _be_client(argv: Sequence[str]) -> int:
@@ -101,13 +109,13 @@ def _is_config_wanted(words: Sequence[str]) -> bool:
         if word == authoring.NAME:
             raise ConfigError(f"the word {word} comes first: tusd-py {word} {'|'.join(authoring.COMMANDS)}")
         if word != "config":
-            commands = ("check", "config", "hooks", "upload")
+            commands = ("check", "config", "hooks", "jobs", "upload", "worker")
             known = {**dict(zip(commands, commands, strict=True)), "help": "--help", "version": "--version"}
             nearest = difflib.get_close_matches(word, known, n=1)
             hint = (
                 f"did you mean {known[nearest[0]]}?"
                 if nearest
-                else "the commands are check, config, hooks and upload; see tusd-py --help"
+                else "the commands are check, config, hooks, jobs, upload and worker; see tusd-py --help"
             )
             raise ConfigError(f"unknown command {word!r}; {hint}")
     return bool(words)

@@ -112,10 +112,10 @@ def test_a_second_server_finds_the_port_taken(run: Run) -> None:
 
 def test_a_worker_without_a_supervisor_is_refused() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        command = [sys.executable, "-m", "tusd_py", "worker", str(other.fileno())]
+        command = [sys.executable, "-m", "tusd_py", "serving-worker", str(other.fileno())]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
-    assert done.stderr == "tusd-py: error: 'worker' is not for you: it is how tusd-py starts its own workers\n"
+    assert done.stderr == "tusd-py: error: 'serving-worker' is not for you: it is how tusd-py starts its own workers\n"
 
 
 @pytest.mark.parametrize("line", [b"", b"{}\n", b"[1]\n", b"\xff\n", b'{"slot": 1'])

@@ -46,8 +46,12 @@ class Announcer:
             return upload
         return await self._hooks.ask(EventType.PRE_CREATE, upload, caller) or upload
 
+    @property
+    def asks_finish(self) -> bool:
+        return self._hooks.wants(EventType.PRE_FINISH)
+
     async def ask_finish(self, upload: Upload, caller: Caller) -> None:
-        if self._hooks.wants(EventType.PRE_FINISH):
+        if self.asks_finish:
             await self._hooks.ask(EventType.PRE_FINISH, upload, caller)
 
     async def ask_terminate(self, upload: Upload, caller: Caller) -> None:

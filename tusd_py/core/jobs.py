@@ -27,7 +27,8 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`key` is `<upload id>:<event>:<hook>`; each is put once, ever; `payload` is the event for the hook."""
+    """`key` is `<upload id>:<event>:<hook>`; there is one job of each key, ever. `payload` is the event for the hook;
+    queues need not keep it of what is over."""
 
     key: str
     upload_id: UploadId
@@ -74,7 +75,8 @@ class Queue(Protocol):
         """Take jobs that are due, for each hook at most so many; waits until there is one, or about as long as a lease.
 
         Of one upload and one hook only the oldest job that is not over can be had, so they run in the order of `put`
-        (failures F33). Jobs whose lease ran out can be had again, and count as one attempt more.
+        (failures F33). Jobs whose lease ran out can be had again, and count as one attempt more. Who is cancelled
+        meanwhile has taken none.
         """
         ...
 
@@ -93,22 +95,29 @@ class Queue(Protocol):
         """It failed, and is to be tried again then. Nothing if the claim is lost."""
         ...
 
+    async def give_back(self, claims: Sequence[Claim]) -> None:
+        """They were not run to an end by our own wish: due now, and the attempt does not count. Those that are lost are
+        passed over."""
+        ...
+
     async def bury(self, claim: Claim, error: str) -> None:
         """It failed for good: it is DEAD. Nothing if the claim is lost."""
         ...
 
     async def cancel(self, upload_id: UploadId) -> int:
-        """The upload has gone: what is owed about it is CANCELLED, also what is running. How many there were."""
+        """The upload has gone: what is owed about it is CANCELLED, also what is running. How many there were. Dead
+        ones stay, for operators to see."""
         ...
 
     async def owing(self, upload_ids: Collection[UploadId]) -> set[UploadId]:
-        """Those of these uploads about which a job is not over: it is WAITING, RUNNING or DEAD."""
+        """Those of these uploads about which a job is WAITING, RUNNING or DEAD."""
         ...
 
     # For operators.
 
     async def list(self, states: Sequence[JobState], count: int, after: str = "") -> list[JobStatus]:
-        """Jobs in these states by age, the oldest first, those behind the one whose key is `after`; at most `count`."""
+        """Jobs in these states by age, the oldest first, those behind the one whose key is `after`; at most `count`.
+        Behind a key that is not there any more there are none."""
         ...
 
     async def find(self, key: str) -> JobStatus | None: ...
@@ -118,11 +127,12 @@ class Queue(Protocol):
         ...
 
     async def retry(self, key: str) -> bool:
-        """Make a dead or waiting job due now, with all its attempts before it. False: there is none such."""
+        """Make a dead or waiting job due now, with all its attempts before it. False: there is none such. It waits for
+        what runs of its upload and hook, and goes before what waits and is younger."""
         ...
 
     async def drop(self, key: str) -> bool:
-        """Cancel a job that is not over. False: there is none such."""
+        """Cancel a job that is waiting, running or dead. False: there is none such."""
         ...
 
     async def aclose(self) -> None:

@@ -126,7 +126,7 @@ class Upkeep:
         try:
             return await self.drive(upload.id, Wish.IF_STALLED)
         except (HookFailed, Refused):
-            pass  # it waits for another try
+            return await self.read(upload.id)  # it waits for another try, with all its bytes
         except BackendError:
             if upload.has_all_bytes or upload.is_final:
                 raise

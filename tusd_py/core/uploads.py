@@ -238,9 +238,11 @@ class Uploads:
         return _Hold(turn, self._bodies, body, self._announcer.observer)
 
     async def _create_and_fill(self, upload: Upload, command: Create, body: Body, caller: Caller) -> Upload:
-        no_bytes = 0 if upload.length == 0 else None
+        first_bytes = command.content_length if command.has_body else 0 if upload.length == 0 else None
+        if self._announcer.asks_finish:
+            first_bytes = None  # hooks look at it before it is finished (failures F36)
         try:
-            stored = await self._store.create(upload, command.content_length if command.has_body else no_bytes)
+            stored = await self._store.create(upload, first_bytes)
         except FileExistsError:
             if not upload.is_named:
                 raise

@@ -1,0 +1,92 @@
+"""Hooks at work in one process: who is asked, and the queue and the worker of what they are owed.
+
+A part of the composition root: it opens and closes them in their order. Which hooks there are is `hooking`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from tusd_py.config import Config
+from tusd_py.core.jobs import Job
+from tusd_py.core.observer import NOBODY, Observer
+from tusd_py.core.ports import Expires, Places, ServesRanges
+from tusd_py.core.upload import UploadId
+from tusd_py.hooks.contract import Upload
+from tusd_py.hooks.dispatch import Dispatcher, Listener
+from tusd_py.jobs.memory import MemoryQueue
+from tusd_py.jobs.settler import Settler
+from tusd_py.jobs.sqlite import SqliteQueue
+from tusd_py.jobs.worker import Beat, Worker
+
+
+class HookStore(Expires, Places, ServesRanges, Protocol):
+    """What hooks need of a store."""
+
+
+def queue_file(config: Config, folder: Path) -> str:
+    return config.jobs_file or str(folder / "jobs.sqlite")
+
+
+def make_queue(config: Config, folder: Path) -> MemoryQueue | SqliteQueue:
+    """`folder` is where the processes of this machine that share uploads keep what they share."""
+    if config.jobs == "memory":
+        return MemoryQueue()
+    return SqliteQueue(queue_file(config, folder))
+
+
+class Deliveries:
+    """`queue` is closed with it."""
+
+    def __init__(
+        self,
+        listeners: Sequence[Listener],
+        queue: MemoryQueue | SqliteQueue,
+        store: HookStore,
+        *,
+        progress_seconds: float = 1.0,
+        observer: Observer = NOBODY,
+    ) -> None:
+        self.queue = queue
+        self.dispatcher = Dispatcher(listeners, queue, store, progress_seconds=progress_seconds, observer=observer)
+        self._settler = Settler(queue, store.settle)
+
+    @asynccontextmanager
+    async def running(self, *, has_worker: bool, grace_seconds: float) -> AsyncIterator[None]:
+        """Hooks can be asked while the context is open; with a worker they hear of what they are owed. Raises
+        ConfigError for a hook or a queue that cannot work."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.queue.aclose)
+            if isinstance(self.queue, SqliteQueue):
+                await self.queue.start()
+            stack.push_async_callback(self._settler.aclose)
+            stack.push_async_callback(self.dispatcher.aclose)
+            await self.dispatcher.start()
+            if has_worker:
+                worker = Worker(self.queue, self._run, self.dispatcher.concurrency, finished=self._finished)
+                worker.start()
+                stack.push_async_callback(worker.stop, grace_seconds)
+            yield
+
+    async def _run(self, job: Job, _beat: Beat) -> None:
+        await self.dispatcher.deliver(job)
+
+    def _finished(self, job: Job) -> None:
+        self._settler.add(job.upload_id)
+
+
+class StoredBytes:
+    """The bytes of an upload, for hooks in Python (`hooks.reading.Bytes`)."""
+
+    def __init__(self, store: ServesRanges, upload: Upload) -> None:
+        self.length = upload.offset
+        self._store = store
+        self._id = UploadId(upload.id)
+
+    async def pieces(self, start: int, end: int) -> AsyncIterator[bytes]:
+        async with aclosing(self._store.read_range(self._id, start, end)) as pieces:
+            async for piece in pieces:
+                yield bytes(piece)
