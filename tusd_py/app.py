@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -100,6 +101,8 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
                 memory.tune(environment.inherited())
                 if slot == 0:  # one for all
                     tasks.start_soon(_sweep_forever, uploads, config.sweep_interval)
+                if deliveries is not None:
+                    tasks.start_soon(_sweep_after_loss, uploads, deliveries.lost)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -167,9 +170,10 @@ def _store_and_deliveries(
     store = _store(config, locker, listeners)
     if not listeners:
         return store, None
-    queue = make_queue(config, own_folder(config))
+    lost = asyncio.Event()
+    queue = make_queue(config, own_folder(config), lost.set)
     seconds = config.progress_hooks_interval
-    return store, Deliveries(listeners, queue, store, progress_seconds=seconds, observer=observer)
+    return store, Deliveries(listeners, queue, store, lost, progress_seconds=seconds, observer=observer)
 
 
 @asynccontextmanager
@@ -361,15 +365,29 @@ def _cors(config: Config) -> Cors:
 async def _sweep_forever(uploads: Uploads, interval_seconds: float) -> None:
     """At the start, for what a crash left, and then now and again."""
     while True:
-        try:
-            removed = await uploads.sweep() if await uploads.is_sweep_due(interval_seconds) else 0
-            if removed:
-                event(log, "Swept", removed=removed)
-        except TusError as error:
-            event(log, "SweepFailed", level=logging.WARNING, reason=error.message)
-        except Exception as error:
-            event(log, "SweepFailed", level=logging.ERROR, error=error)  # requests go on without it
+        await _sweep(uploads, interval_seconds)
         await anyio.sleep(interval_seconds)
+
+
+async def _sweep_after_loss(uploads: Uploads, lost: asyncio.Event) -> None:
+    """What hooks are owed is found by the uploads, where the queue has lost it."""
+    while True:
+        await lost.wait()
+        lost.clear()
+        await _sweep(uploads)
+
+
+async def _sweep(uploads: Uploads, interval_seconds: float | None = None) -> None:
+    """With an interval only if that is for this process to do."""
+    try:
+        is_due = interval_seconds is None or await uploads.is_sweep_due(interval_seconds)
+        removed = await uploads.sweep() if is_due else 0
+        if removed:
+            event(log, "Swept", removed=removed)
+    except TusError as error:
+        event(log, "SweepFailed", level=logging.WARNING, reason=error.message)
+    except Exception as error:
+        event(log, "SweepFailed", level=logging.ERROR, error=error)  # requests go on without it
 
 
 async def _answer_error(_request: Request, error: Exception) -> Response:

@@ -5,7 +5,8 @@ A part of the composition root: it opens and closes them in their order. Which h
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -31,28 +32,31 @@ def queue_file(config: Config, folder: Path) -> str:
     return config.jobs_file or str(folder / "jobs.sqlite")
 
 
-def make_queue(config: Config, folder: Path) -> MemoryQueue | SqliteQueue:
-    """`folder` is where the processes of this machine that share uploads keep what they share."""
+def make_queue(config: Config, folder: Path, on_loss: Callable[[], None] = lambda: None) -> MemoryQueue | SqliteQueue:
+    """`folder` is where the processes of this machine that share uploads keep what they share. `on_loss` hears that
+    what is owed is to be found again by the uploads."""
     if config.jobs == "memory":
         return MemoryQueue()
-    return SqliteQueue(queue_file(config, folder))
+    return SqliteQueue(queue_file(config, folder), on_loss=on_loss)
 
 
 class Deliveries:
-    """`queue` is closed with it."""
+    """`queue` is closed with it. `lost` is set when the queue has lost jobs: then `Uploads.sweep` finds them again."""
 
     def __init__(
         self,
         listeners: Sequence[Listener],
         queue: MemoryQueue | SqliteQueue,
         store: HookStore,
+        lost: asyncio.Event,
         *,
         progress_seconds: float = 1.0,
         observer: Observer = NOBODY,
     ) -> None:
         self.queue = queue
+        self.lost = lost
         self.dispatcher = Dispatcher(listeners, queue, store, progress_seconds=progress_seconds, observer=observer)
-        self._settler = Settler(queue, store.settle)
+        self._settler = Settler(store.settle)
 
     @asynccontextmanager
     async def running(self, *, has_worker: bool, grace_seconds: float) -> AsyncIterator[None]:
@@ -66,16 +70,13 @@ class Deliveries:
             stack.push_async_callback(self.dispatcher.aclose)
             await self.dispatcher.start()
             if has_worker:
-                worker = Worker(self.queue, self._run, self.dispatcher.concurrency, finished=self._finished)
+                worker = Worker(self.queue, self._run, self.dispatcher.concurrency, settled=self._settler.add)
                 worker.start()
                 stack.push_async_callback(worker.stop, grace_seconds)
             yield
 
     async def _run(self, job: Job, _beat: Beat) -> None:
         await self.dispatcher.deliver(job)
-
-    def _finished(self, job: Job) -> None:
-        self._settler.add(job.upload_id)
 
 
 class StoredBytes:

@@ -570,3 +570,40 @@ def test_whatever_is_done_it_is_as_in_memory_and_in_order(kind: str, actions) ->
                     await both.step(name, what)
 
     asyncio.run(run())
+
+
+class TestSettled:
+    """Who is told that nothing is owed of an upload forgets it, so it must be true of the queue that was asked."""
+
+    async def test_the_last_job_of_an_upload_tells(self, queues):
+        one, other = queues
+        await one.put([job(event="post-create"), job(), job(hook="index"), job("u2")])
+        assert await other.finish([await claim_one(one)]) == set()
+        both = await claim_some(one, {"scan": 5})
+        assert await other.finish(both) == {"u2"}
+        assert await other.finish([await claim_one(one, "index")]) == {"u1"}
+
+    async def test_a_dead_job_is_owed_until_it_is_dropped(self, queues):
+        one, other = queues
+        await one.put([job(), job(hook="index")])
+        await one.bury(await claim_one(one), "no")
+        assert await one.finish([await claim_one(one, "index")]) == set()
+        assert await other.put_again([job()]) == set()
+        assert await other.drop(job().key)
+        assert await one.put_again([job(), job(hook="index")]) == {"u1"}
+
+    async def test_a_lost_claim_tells_nothing(self, queues):
+        one, other = queues
+        await one.put([job()])
+        claim = await claim_one(one)
+        await other.cancel(claim.job.upload_id)
+        assert await one.finish([claim]) == set()
+        assert await one.put_again([job()]) == {"u1"}
+
+    async def test_of_what_is_put_again_only_what_is_over_is_told(self, queues):
+        one, other = queues
+        assert await one.put_again([job(), job("u2")]) == set()
+        assert await one.put_again([]) == set()
+        await one.finish([await claim_one(one)])
+        assert await other.put_again([job(), job("u2"), job("u3")]) == {"u1"}
+        assert (await other.counts())[JobState.WAITING] == 2

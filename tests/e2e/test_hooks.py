@@ -260,6 +260,14 @@ class TestOwed:
         server.start()
         wait_for(lambda: all(ear.of(each) == ["post-create", "post-finish"] for each in ids), 30)
 
+    def test_a_queue_that_is_lost_while_it_is_used_is_made_again(self, server: UploadServer, ear: Ear) -> None:
+        (ear.folder / "deaf").touch()
+        made = id_of(create(server, 5, b"hello"))
+        for path in (server.directory / ".tusd-py").glob("jobs.sqlite*"):
+            path.unlink()
+        (ear.folder / "deaf").unlink()
+        wait_for(lambda: ear.of(made) == ["post-create", "post-finish"])
+
     def test_a_lost_queue_is_made_again(self, server: UploadServer, ear: Ear) -> None:
         (ear.folder / "deaf").touch()
         made = id_of(create(server, 5, b"hello"))

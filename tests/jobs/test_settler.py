@@ -3,70 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import logging
 
 import pytest
 
 from tusd_py.core.upload import UploadId
 from tusd_py.errors import BackendError
-from tusd_py.jobs.settler import Settler
+from tusd_py.jobs.settler import SETTLED_AT_ONCE, Settler
 
 pytestmark = pytest.mark.anyio
 
 
-class Queue:
-    def __init__(self, *owing: str) -> None:
-        self.owes = set(owing)
-        self.asked: list[list[UploadId]] = []
-        self.is_down = False
+class Store:
+    def __init__(self) -> None:
+        self.settled: list[UploadId] = []
+        self.running = self.most = 0
 
-    async def owing(self, upload_ids: Collection[UploadId]) -> set[UploadId]:
-        self.asked.append(list(upload_ids))
+    async def settle(self, upload_id: UploadId) -> None:
+        self.running += 1
+        self.most = max(self.most, self.running)
         await asyncio.sleep(0)
-        if self.is_down:
-            raise BackendError("down")
-        return self.owes & set(upload_ids)
+        self.running -= 1
+        if upload_id == "broken":
+            raise BackendError("the disk is on fire")
+        self.settled.append(upload_id)
 
 
-async def settled(queue: Queue, *ids: str) -> list[str]:
-    told: list[str] = []
-
-    async def settle(upload_id: UploadId) -> None:
-        told.append(upload_id)
-
-    settler = Settler(queue, settle)
-    for each in ids:
-        settler.add(UploadId(each))
+async def test_each_is_settled_and_few_at_a_time() -> None:
+    store = Store()
+    settler = Settler(store.settle)
+    ids = [UploadId(f"u{number}") for number in range(100)]
+    settler.add(ids)
+    settler.add(ids)
+    settler.add(set())
     await settler.aclose()
-    return told
+    assert sorted(store.settled) == sorted(ids)
+    assert store.most == SETTLED_AT_ONCE
 
 
-async def test_only_those_of_which_nothing_is_owed_are_settled() -> None:
-    assert await settled(Queue("b"), "a", "b", "c") == ["a", "c"]
+async def test_one_that_fails_keeps_nobody_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store()
+    settler = Settler(store.settle)
+    with caplog.at_level(logging.WARNING, "tusd_py.jobs"):
+        settler.add([UploadId("broken"), UploadId("a")])
+        await settler.aclose()
+    assert store.settled == ["a"]
+    assert 'NotSettled id=broken reason="the disk is on fire"' in caplog.text
 
 
-async def test_each_is_asked_about_once_at_a_time() -> None:
-    queue = Queue()
-    ids = [f"u{number}" for number in range(1200)]
-    assert sorted(await settled(queue, *ids, *ids)) == sorted(ids)
-    assert [len(asked) for asked in queue.asked] == [500, 500, 200]
-
-
-async def test_a_queue_that_is_down_settles_nothing_and_raises_nothing() -> None:
-    queue = Queue()
-    queue.is_down = True
-    assert await settled(queue, "a") == []
-
-
-async def test_one_that_is_added_while_it_is_settled_is_looked_at_again() -> None:
-    queue, told = Queue(), []
+async def test_one_that_is_added_while_it_is_settled_is_settled_again() -> None:
+    told: list[UploadId] = []
 
     async def settle(upload_id: UploadId) -> None:
         told.append(upload_id)
         if len(told) == 1:
-            settler.add(upload_id)
+            settler.add([upload_id])
 
-    settler = Settler(queue, settle)
-    settler.add(UploadId("a"))
+    settler = Settler(settle)
+    settler.add([UploadId("a")])
     await settler.aclose()
     assert told == ["a", "a"]

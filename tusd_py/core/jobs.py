@@ -6,7 +6,7 @@ Queues are in `jobs`; what a job says to whom is left to `hooks`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -71,6 +71,11 @@ class Queue(Protocol):
         """Add jobs, durably before this returns. Those whose key was ever there are passed over."""
         ...
 
+    async def put_again(self, jobs: Sequence[Job]) -> set[UploadId]:
+        """The same of jobs that may have been put before. Their uploads of which nothing is owed, as of the same
+        moment: all that was to be done is over."""
+        ...
+
     async def claim(self, capacity: Mapping[str, int], lease_seconds: float) -> list[Claim]:
         """Take jobs that are due, for each hook at most so many; waits until there is one, or about as long as a lease.
 
@@ -87,8 +92,9 @@ class Queue(Protocol):
         another worker or because the job was cancelled, and its work is to end."""
         ...
 
-    async def finish(self, claims: Sequence[Claim]) -> None:
-        """They are done, durably. Those that are lost are passed over."""
+    async def finish(self, claims: Sequence[Claim]) -> set[UploadId]:
+        """They are done, durably. Those that are lost are passed over. Their uploads of which nothing is owed any more,
+        as of the same moment: no other job is WAITING, RUNNING or DEAD."""
         ...
 
     async def put_off(self, claim: Claim, seconds: float, error: str) -> None:
@@ -107,10 +113,6 @@ class Queue(Protocol):
     async def cancel(self, upload_id: UploadId) -> int:
         """The upload has gone: what is owed about it is CANCELLED, also what is running. How many there were. Dead
         ones stay, for operators to see."""
-        ...
-
-    async def owing(self, upload_ids: Collection[UploadId]) -> set[UploadId]:
-        """Those of these uploads about which a job is WAITING, RUNNING or DEAD."""
         ...
 
     # For operators.

@@ -126,14 +126,12 @@ class Dispatcher:
             await self._queue.put(jobs)
 
     async def remind(self, uploads: Sequence[Upload]) -> set[UploadId]:
-        ids = {upload.id for upload in uploads}
         if not self.wants(EventType.POST_FINISH):
-            return ids
+            return {upload.id for upload in uploads}
         told = [(each, event) for each in uploads for event in _REMEMBERED]
         jobs = [self._job(hook, event, each, NO_CALLER) for each, event in told for hook in self._listening[event]]
         await self._outbox.sent()
-        await self._queue.put(jobs)
-        return ids - await self._queue.owing(ids)
+        return await self._queue.put_again(jobs)
 
     async def forget(self, upload_id: UploadId) -> None:
         await self._outbox.drop(upload_id)

@@ -9,8 +9,8 @@ import heapq
 import math
 import secrets
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 
@@ -62,6 +62,7 @@ class MemoryQueue:
         self._entries: dict[str, _Entry] = {}
         self._lines: defaultdict[tuple[UploadId, str], list[_Entry]] = defaultdict(list)
         self._ready: defaultdict[str, list[tuple[float, int, _Entry]]] = defaultdict(list)  # heaps, with stale items
+        self._owed: Counter[UploadId] = Counter()  # jobs of each upload that are not over
         self._over: deque[tuple[float, str]] = deque()
         self._wakeups = Wakeups()
 
@@ -73,8 +74,13 @@ class MemoryQueue:
                 entry = _Entry(next(self._numbers), job, now, now, now)
                 self._entries[job.key] = entry
                 self._lines[entry.line].append(entry)
+                self._owed[job.upload_id] += 1
                 self._settle(entry.line)
         self._wakeups.wake()
+
+    async def put_again(self, jobs: Sequence[Job]) -> set[UploadId]:
+        await self.put(jobs)
+        return self._settled({job.upload_id for job in jobs})
 
     async def claim(self, capacity: Mapping[str, int], lease_seconds: float) -> list[Claim]:
         async def take() -> tuple[list[Claim], float]:
@@ -93,10 +99,13 @@ class MemoryQueue:
         entry.note = entry.note if note is None else note
         return True
 
-    async def finish(self, claims: Sequence[Claim]) -> None:
+    async def finish(self, claims: Sequence[Claim]) -> set[UploadId]:
+        uploads = set()
         for claim in claims:
             if (entry := self._held(claim)) is not None:
                 self._end(entry, JobState.DONE)
+                uploads.add(claim.job.upload_id)
+        return self._settled(uploads)
 
     async def put_off(self, claim: Claim, seconds: float, error: str) -> None:
         if (entry := self._held(claim)) is not None:
@@ -119,15 +128,6 @@ class MemoryQueue:
         for entry in entries:
             self._end(entry, JobState.CANCELLED)
         return len(entries)
-
-    async def owing(self, upload_ids: Collection[UploadId]) -> set[UploadId]:
-        open_ = (JobState.WAITING, JobState.RUNNING, JobState.DEAD)
-        wanted = set(upload_ids)
-        return {
-            entry.job.upload_id
-            for entry in self._entries.values()
-            if entry.state in open_ and entry.job.upload_id in wanted
-        }
 
     async def list(self, states: Sequence[JobState], count: int, after: str = "") -> list[JobStatus]:
         if after and after not in self._entries:
@@ -171,6 +171,10 @@ class MemoryQueue:
     async def aclose(self) -> None:
         pass
 
+    def _settled(self, upload_ids: set[UploadId]) -> set[UploadId]:
+        """Those of which nothing is owed."""
+        return {each for each in upload_ids if not self._owed[each]}
+
     def _take(self, capacity: Mapping[str, int], lease_seconds: float) -> tuple[_Claims, float]:
         now = self._clock()
         claims: _Claims = []
@@ -212,6 +216,9 @@ class MemoryQueue:
         was_owed = entry.state in (JobState.WAITING, JobState.RUNNING)
         entry.state, entry.ready_at, entry.changed_at = state, None, self._clock()
         if state is not JobState.DEAD:
+            self._owed[entry.job.upload_id] -= 1
+            if not self._owed[entry.job.upload_id]:
+                del self._owed[entry.job.upload_id]
             entry.job = replace(entry.job, payload=b"")
             self._over.append((entry.changed_at, entry.job.key))
         if was_owed:

@@ -12,12 +12,15 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tusd_py.core.jobs import Claim, Job, Queue
+from tusd_py.core.upload import UploadId
 from tusd_py.jobs import backoff
 from tusd_py.logs import Seldom, event
 
 log = logging.getLogger("tusd_py.jobs")
+T = TypeVar("T")
 
 LEASE_SECONDS = 30.0
 BEAT_SECONDS = 1.0
@@ -85,8 +88,8 @@ class _Lane:
 
 
 class Worker:
-    """`capacity`: how many jobs of each hook may run here at once. Others' hooks are left alone. `finished` hears of
-    each job that is done, for the queue too."""
+    """`capacity`: how many jobs of each hook may run here at once. Others' hooks are left alone. `settled` hears of
+    uploads of which nothing is owed any more."""
 
     def __init__(
         self,
@@ -96,9 +99,9 @@ class Worker:
         lease_seconds: float = LEASE_SECONDS,
         delays_seconds: Sequence[float] = backoff.DELAYS_SECONDS,
         draw: Callable[[], float] = random.random,
-        finished: Callable[[Job], object] = lambda _job: None,
+        settled: Callable[[set[UploadId]], object] = lambda _ids: None,
     ) -> None:
-        self._finished = finished
+        self._settled = settled
         self._queue = queue
         self._run = run
         self._lease_seconds = lease_seconds
@@ -175,8 +178,7 @@ class Worker:
             await self._fail(running, error)
         else:
             await self._last_beat(running)
-            await self._insist(lambda: self._queue.finish([claim]))
-            self._finished(claim.job)
+            self._settled(await self._insist(lambda: self._queue.finish([claim])) or set())
 
     async def _fail(self, running: _Running, error: BaseException) -> None:
         claim, reason = running.claim, _plain(f"{type(error).__name__}: {error}")
@@ -203,18 +205,16 @@ class Worker:
         if running.beat.is_news:
             await self._extend(running)
 
-    async def _insist(self, call: Callable[[], Awaitable[None]]) -> None:
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T | None:
         """Until the queue has heard it, or, when the worker is being stopped, once."""
         outage = backoff.Outage(self._draw)
         while True:
             try:
-                await call()
+                return await call()
             except Exception as error:
                 self._tell_outage(error)
-            else:
-                return
             if self._is_over:
-                return
+                return None
             await asyncio.sleep(outage.next_seconds())
 
     async def _keep(self) -> None:

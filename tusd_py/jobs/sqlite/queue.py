@@ -6,7 +6,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -62,6 +62,13 @@ class SqliteQueue:
             await self._writer.write(partial(statements.put, jobs=[*jobs], now=self._clock()))
             self._wakeups.wake()
 
+    async def put_again(self, jobs: Sequence[Job]) -> set[UploadId]:
+        if not jobs:
+            return set()
+        settled = await self._writer.write(partial(statements.put_again, jobs=[*jobs], now=self._clock()))
+        self._wakeups.wake()
+        return settled
+
     async def claim(self, capacity: Mapping[str, int], lease_seconds: float) -> Claims:
         await self._forget()
         wanted = {hook: most for hook, most in capacity.items() if most > 0}
@@ -74,9 +81,13 @@ class SqliteQueue:
         until = self._clock() + lease_seconds
         return await self._change(statements.EXTEND, [claim], until=until, progress=progress, note=note)
 
-    async def finish(self, claims: Sequence[Claim]) -> None:
-        if claims:
-            await self._change(statements.FINISH, claims)
+    async def finish(self, claims: Sequence[Claim]) -> set[UploadId]:
+        if not claims:
+            return set()
+        call = partial(statements.finish, claims=[*claims], now=self._clock())
+        settled = await self._writer.write(call)
+        self._wakeups.wake()
+        return settled
 
     async def put_off(self, claim: Claim, seconds: float, error: str) -> None:
         await self._change(statements.PUT_OFF, [claim], due_at=self._clock() + seconds, error=error)
@@ -90,9 +101,6 @@ class SqliteQueue:
 
     async def cancel(self, upload_id: UploadId) -> int:
         return await self._writer.write(partial(statements.cancel, upload_id=upload_id, now=self._clock()))
-
-    async def owing(self, upload_ids: Collection[UploadId]) -> set[UploadId]:
-        return await self._writer.read(partial(statements.owing, upload_ids=[*upload_ids]))
 
     async def list(self, states: Sequence[JobState], count: int, after: str = "") -> list[JobStatus]:
         return await self._writer.read(partial(statements.listed, states=states, count=count, after=after))

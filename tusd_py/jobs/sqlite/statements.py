@@ -158,6 +158,11 @@ def put(connection: sqlite3.Connection, jobs: Iterable[Job], now: float) -> None
             connection.execute("INSERT INTO payloads VALUES (?, ?)", (cursor.lastrowid, job.payload))
 
 
+def put_again(connection: sqlite3.Connection, jobs: Sequence[Job], now: float) -> set[UploadId]:
+    put(connection, jobs, now)
+    return _settled(connection, {job.upload_id for job in jobs})
+
+
 def soonest(connection: sqlite3.Connection, hooks: Iterable[str]) -> float:
     """When a job of these hooks may be had; infinity: there is none."""
     found = [connection.execute(SOONEST, (hook,)).fetchone()[0] for hook in hooks]
@@ -185,12 +190,18 @@ def change(connection: sqlite3.Connection, statement: str, claims: Sequence[Clai
     return has_changed
 
 
+def finish(connection: sqlite3.Connection, claims: Sequence[Claim], now: float) -> set[UploadId]:
+    uploads = set()
+    for claim in claims:
+        row = _fields(claim.job) | {"token": claim.token, "now": now}
+        if connection.execute(FINISH, row).rowcount:
+            uploads.add(claim.job.upload_id)
+            connection.execute(PROMOTE, row)
+    return _settled(connection, uploads)
+
+
 def cancel(connection: sqlite3.Connection, upload_id: UploadId, now: float) -> int:
     return connection.execute(CANCEL, (now, upload_id)).rowcount
-
-
-def owing(connection: sqlite3.Connection, upload_ids: Iterable[UploadId]) -> set[UploadId]:
-    return {each for each in upload_ids if connection.execute(OWES, {"id": each}).fetchone()[0]}
 
 
 def listed(connection: sqlite3.Connection, states: Iterable[JobState], count: int, after: str) -> list[JobStatus]:
@@ -243,6 +254,11 @@ def forget(connection: sqlite3.Connection, before: float, count: int) -> int:
         for _ in range(count):  # one page each time: Python does not see that it could go on
             connection.execute("PRAGMA incremental_vacuum(1)")
     return gone
+
+
+def _settled(connection: sqlite3.Connection, upload_ids: Iterable[UploadId]) -> set[UploadId]:
+    """Those of which nothing is owed."""
+    return {each for each in upload_ids if not connection.execute(OWES, {"id": each}).fetchone()[0]}
 
 
 def _number_of(
