@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -287,8 +288,8 @@ def test_an_event_may_come_from_a_file(sorting: Command) -> None:
         (("run", "sortin", "--file", "a.csv"), "there is no hook 'sortin'; did you mean sorting?"),
         (("run", "nothing_like_it", "--file", "a.csv"), "there is no hook 'nothing_like_it'"),
         (("run", "./gone.py", "--file", "a.csv"), "there is no file "),
-        (("run", "./a.csv", "--file", "a.csv"), "./a.csv is no Python file"),
-        (("run", "https://a.example/hook", "--file", "a.csv"), "is an address"),
+        (("run", "./a.csv", "--file", "a.csv", "--setting", "a=b"), "only hooks in Python have settings"),
+        (("run", "https://a.example/hook", "--file", "a.csv", "--event", "x"), "there is no event 'x'"),
         (("rn", "sorting"), "unknown command hooks 'rn'; did you mean run?"),
         (("run", "sorting", "--fil", "a.csv"), "unrecognized arguments: --fil a.csv; see tusd-py hooks --help"),
     ],
@@ -369,3 +370,36 @@ def test_help_teaches_every_flag(command: Command, words: tuple[str, ...]) -> No
         for action in words_of(name)._actions:
             for flag in action.option_strings:
                 assert flag in told or action.dest == "help"
+
+
+# Programs and addresses
+
+
+def test_a_program_is_tried_as_by_the_server(command: Command) -> None:
+    path = _write("hooks/pre-create", '#!/bin/sh\necho "asked about $TUS_SIZE" >&2\necho \'{"RejectUpload": true}\'\n')
+    path.chmod(0o755)
+    Path("a.csv").write_text("a,b\n")
+    code, said = command("run", "./hooks/pre-create", "--file", "a.csv")
+    assert code == 1
+    assert said.startswith("pre-create\n")  # no other event: that is what it is called
+    assert "asked about 4" in said
+    assert "rejects" in said or "refuse" in said
+
+
+def test_a_program_with_another_name_hears_of_what_tusd_tells(command: Command) -> None:
+    path = _write("hooks/note", "#!/bin/sh\ntrue\n")
+    path.chmod(0o755)
+    Path("a.csv").write_text("a,b\n")
+    code, said = command("run", "./hooks/note", "--file", "a.csv")
+    events = [line for line in said.splitlines() if not line.startswith(" ")]
+    assert (code, events) == (0, ["pre-create", "post-create", "post-receive", "post-finish", "post-terminate"])
+
+
+def test_an_address_that_does_not_answer_is_named(command: Command) -> None:
+    Path("a.csv").write_text("a,b\n")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/hook"
+        code, said = command("run", url, "--file", "a.csv", "--event", "post-finish")
+    assert code == 1
+    assert said.startswith("post-finish\n  failed: ")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -26,6 +27,9 @@ from node_client import FOLDER as NODE_FOLDER
 from node_client import MissingNode, installed_node_client
 from upload_server import UploadServer
 
+from tusd_py import authoring
+from tusd_py.assembly.hooking import make_listeners
+from tusd_py.config import load as load_settings
 from tusd_py.hooks.finding import GROUP
 from tusd_py.hooks.testing import load, sample, tell
 
@@ -174,6 +178,23 @@ def _run_entry_point(block: Block, _server: UploadServer, _folder: Path) -> None
     assert list(tomllib.loads(block.text)["project"]["entry-points"]) == [GROUP]
 
 
+def _run_hook_options(block: Block, _server: UploadServer, folder: Path) -> None:
+    assert authoring.run(["new", "sorting", "--dir", str(folder / "hooks")], lambda _text: None) == 0
+    (folder / "tusd.toml").write_text(block.text.replace('"hooks"', f'"{folder}/hooks"'))
+    found = make_listeners(load_settings(["--config", str(folder / "tusd.toml")]).config, _no_bytes)
+    chosen = [(each.name, each.timeout_seconds, each.concurrency) for each in found]
+    assert chosen == [("notify", 5, 2), ("sorting", 15, 8)]
+
+
+def _no_bytes(_upload: object) -> NoReturn:
+    raise AssertionError("nobody asks for bytes here")
+
+
+def _run_jobs(block: Block, server: UploadServer, folder: Path) -> None:
+    (folder / "data").symlink_to(server.directory)
+    assert _run_installed(block.text, folder).count("nothing is owed") == 3
+
+
 def _check_types(*paths: Path) -> None:
     folder = paths[0].parent
     _run([sys.executable, "-m", "mypy", "--strict", "--cache-dir", "cache", *map(str, paths)], folder)
@@ -191,6 +212,8 @@ RUN: dict[str, Callable[[Block, UploadServer, Path], None]] = {
     "def refuse_large(": _run_settings,
     "hook = load(": _run_tested_hook,
     "[project.entry-points.": _run_entry_point,
+    "[hook-options.": _run_hook_options,
+    "tusd-py jobs list": _run_jobs,
 }
 
 NOT_RUN_BY_THOSE = {

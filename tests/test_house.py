@@ -30,27 +30,23 @@ ARROWS = {
     "web": {"errors", "extensions", "core", "protocol", "logs"},
     "config": {"errors"},
     "client": {"errors", "config"},
-    "hooking": {"errors", "config", "core", "hooks"},
-    "deliveries": {"errors", "config", "core", "hooks", "jobs"},
+    "assembly": {"errors", "config", "core", "stores", "lockers", "hooks", "jobs"},
     "app": {
         "errors",
         "config",
         "core",
         "stores",
-        "lockers",
-        "hooks",
+        "assembly",
         "web",
         "logs",
         "metrics",
         "memory",
         "tracing",
         "bundled",
-        "hooking",
-        "deliveries",
     },
-    "queueing": {"errors", "config", "core", "logs", "jobs", "app", "deliveries"},
-    "checking": {"errors", "config", "stores", "app"},
-    "authoring": {"errors", "logs", "hooks", "client"},
+    "queueing": {"errors", "config", "core", "logs", "jobs", "assembly"},
+    "checking": {"errors", "config", "stores", "assembly"},
+    "authoring": {"errors", "config", "core", "logs", "hooks", "client"},
     "cli": {"errors", "config", "logs", "app", "server", "checking", "authoring", "queueing", "client", "bundled"},
     "__main__": {"cli"},
 }
@@ -93,7 +89,7 @@ def test_a_room_imports_only_what_is_below_it(path: Path) -> None:
 def test_only_the_app_names_stores_and_lockers() -> None:
     for path in MODULES:
         rooms = {_room(name) for name in _imports(path)}
-        if _room(_name(path)) not in ("app", "checking", "stores", "lockers"):
+        if _room(_name(path)) not in ("app", "assembly", "checking", "stores", "lockers"):
             assert not rooms & {"stores", "lockers"}, _name(path)
 
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import os
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,27 +16,21 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from tusd_py import __version__, memory, tracing
+from tusd_py.assembly.backends import Locker, make_locker, make_relay, start_backends, start_relay
+from tusd_py.assembly.deliveries import Deliveries, make_store_and_deliveries
 from tusd_py.bundled import bundled
 from tusd_py.config import Config, environment
 from tusd_py.core.announcer import Announcer
-from tusd_py.core.events import NO_HOOKS, EventType
-from tusd_py.core.feed import Feed, Relay
-from tusd_py.core.observer import NOBODY, Observer
+from tusd_py.core.events import NO_HOOKS
+from tusd_py.core.feed import Feed
+from tusd_py.core.observer import NOBODY
 from tusd_py.core.patience import Patience
 from tusd_py.core.rules import Rules
 from tusd_py.core.uploads import Uploads
-from tusd_py.deliveries import Deliveries, StoredBytes, make_queue
 from tusd_py.errors import BackendError, ConfigError, RequestError, TusError
-from tusd_py.hooking import make_listeners
-from tusd_py.hooks.dispatch import Listener
-from tusd_py.lockers.file import FileLocker
-from tusd_py.lockers.file.relay import FileRelay
-from tusd_py.lockers.memory import MemoryLocker
-from tusd_py.lockers.redis import RedisLocker
 from tusd_py.logs import event
 from tusd_py.metrics import Metrics
 from tusd_py.stores.disk import DiskStore
-from tusd_py.stores.disk.files import WORK_FOLDER
 from tusd_py.web import health, page
 from tusd_py.web.access import Access
 from tusd_py.web.api.endpoint import ApiEndpoint
@@ -55,8 +45,6 @@ if TYPE_CHECKING:
     from tusd_py.stores.s3 import S3Store
 
 log = logging.getLogger("tusd_py.app")
-
-Locker = MemoryLocker | FileLocker | RedisLocker
 
 
 def create_app(config: Config | None = None, *, shared_folder: str | None = None, slot: int = 0) -> Application:
@@ -73,10 +61,10 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     from 0; all others leave both alone.
     """
     config = config or Config()
-    locker = _locker(config)
+    locker = make_locker(config)
     metrics = Metrics(shared_folder, slot) if config.expose_metrics else None
-    store, deliveries = _store_and_deliveries(config, locker, metrics or NOBODY)
-    relay = _relay(config, locker)
+    store, deliveries = make_store_and_deliveries(config, locker, metrics or NOBODY)
+    relay = make_relay(config, locker)
     operations = _operations(config, lambda: uploads.is_stopping, store, metrics)
     provider = tracing.start() if config.tracing else None
     announcer = Announcer(metrics or NOBODY, Feed(relay), deliveries.dispatcher if deliveries else NO_HOOKS)
@@ -92,10 +80,9 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
             stack.push_async_callback(store.aclose)
             if provider is not None:
                 stack.push_async_callback(tracing.finish, provider)
-            await _start(app, stack, locker, store)
-            if deliveries is not None:
-                await _start_deliveries(app, stack, deliveries, config)
-            await _open_feed(stack, uploads.feed, relay)
+            await _start(app, stack, locker, store, deliveries, config)
+            await start_relay(stack, relay)
+            stack.callback(uploads.feed.stop)
             async with anyio.create_task_group() as tasks:
                 endpoint.has_lifespan = True
                 memory.tune(environment.inherited())
@@ -130,126 +117,26 @@ def _show(app: Application, uploads: Uploads, metrics: Metrics | None, operation
     app.state.operations = Fork(operations, health.missing())
 
 
-async def _open_feed(stack: AsyncExitStack, feed: Feed, relay: Relay | None) -> None:
-    if isinstance(relay, FileRelay):  # that of Redis opens and closes with its locker
-        stack.push_async_callback(relay.aclose)
-        await relay.start()
-    stack.callback(feed.stop)
-
-
-async def _start(app: Application, stack: AsyncExitStack, locker: Locker, store: DiskStore | S3Store) -> None:
+async def _start(
+    app: Application,
+    stack: AsyncExitStack,
+    locker: Locker,
+    store: DiskStore | S3Store,
+    deliveries: Deliveries | None,
+    config: Config,
+) -> None:
     """What needs others to be there. Raises ConfigError, which is then the application's refusal to start."""
     try:
-        if not isinstance(locker, MemoryLocker):
-            await locker.start()
-            stack.push_async_callback(locker.aclose)
-        if not isinstance(store, DiskStore):
-            await store.start()
+        await start_backends(stack, locker, store)
+        if deliveries is not None:
+            running = deliveries.running(has_worker=config.run_jobs, grace_seconds=config.shutdown_timeout)
+            await stack.enter_async_context(running)
     except BackendError as error:
         app.state.refusal = "what uploads need cannot be used just now: the log says why"
         raise ConfigError(app.state.refusal) from error
     except ConfigError as error:
         app.state.refusal = str(error)
         raise
-
-
-async def _start_deliveries(app: Application, stack: AsyncExitStack, deliveries: Deliveries, config: Config) -> None:
-    running = deliveries.running(has_worker=config.run_jobs, grace_seconds=config.shutdown_timeout)
-    try:
-        await stack.enter_async_context(running)
-    except ConfigError as error:
-        app.state.refusal = str(error)
-        raise
-
-
-def _store_and_deliveries(
-    config: Config, locker: Locker, observer: Observer
-) -> tuple[DiskStore | S3Store, Deliveries | None]:
-    """The store, and its hooks if there are any: they read from it, and it must wait for those that are to agree."""
-    listeners = make_listeners(config, lambda upload: StoredBytes(store, upload))
-    store = _store(config, locker, listeners)
-    if not listeners:
-        return store, None
-    lost = asyncio.Event()
-    queue = make_queue(config, own_folder(config), lost.set)
-    seconds = config.progress_hooks_interval
-    return store, Deliveries(listeners, queue, store, lost, progress_seconds=seconds, observer=observer)
-
-
-@asynccontextmanager
-async def open_deliveries(config: Config) -> AsyncIterator[list[str]]:
-    """Hooks and a worker without a server; the names of the hooks. Raises ConfigError."""
-    locker = _locker(config)
-    store, deliveries = _store_and_deliveries(config, locker, NOBODY)
-    if deliveries is None:
-        raise ConfigError("there are no hooks to tell anything: --hooks, --hooks-dir or --hooks-http name some")
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(store.aclose)
-        try:
-            if isinstance(locker, RedisLocker):
-                await locker.start()
-                stack.push_async_callback(locker.aclose)
-            if not isinstance(store, DiskStore):
-                await store.start()
-        except BackendError as error:
-            raise ConfigError(f"what uploads need cannot be used just now: {error.message}") from error
-        running = deliveries.running(has_worker=True, grace_seconds=config.shutdown_timeout)
-        await stack.enter_async_context(running)
-        yield list(deliveries.dispatcher.concurrency)
-
-
-def _store(config: Config, locker: Locker, listeners: Sequence[Listener]) -> DiskStore | S3Store:
-    if config.s3_bucket:
-        return s3_store(config, locker if isinstance(locker, RedisLocker) else None)
-    is_asked_first = any(EventType.PRE_FINISH in each.transport.events for each in listeners)
-    store = DiskStore(
-        config.upload_dir,
-        is_durable=config.durability == "power",
-        finishes_by_size=config.digest == "none" and not is_asked_first,
-        dir_permissions=config.dir_perms,
-        file_permissions=config.file_perms,
-    )
-    store.prepare()
-    return store
-
-
-def s3_store(config: Config, shared: RedisLocker | None = None) -> S3Store:
-    """Makes no request. Raises ConfigError for what cannot be right."""
-    try:
-        from tusd_py.stores.s3.connecting import connect  # noqa: PLC0415  (an extra)
-        from tusd_py.stores.s3.settings import S3Settings  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"--s3-bucket needs what is not installed here ({error.name}): pip install 'tusd-py[s3]'"
-        ) from error
-    return connect(
-        S3Settings(
-            bucket=config.s3_bucket,
-            endpoint=config.s3_endpoint,
-            prefix=config.s3_object_prefix,
-            part_bytes=config.s3_part_size,
-            min_part_bytes=config.s3_min_part_size,
-            concurrent_parts=config.s3_concurrent_part_uploads,
-            memory_bytes=config.s3_memory,
-            temporary_folder=config.s3_temporary_dir or None,
-            uses_acceleration=config.s3_transfer_acceleration,
-            sends_checksums=not config.s3_disable_content_hashes,
-            uses_tls=not config.s3_disable_ssl,
-            buffered_parts=config.s3_max_buffered_parts,
-            logs_calls=config.s3_log_api_calls,
-            object_key=config.s3_object_key,
-            has_metadata=config.s3_object_metadata,
-            storage_class=config.s3_storage_class,
-            tags=config.s3_tags,
-            acl="" if config.s3_acl == "none" else config.s3_acl,
-            encryption="" if config.s3_encryption == "none" else config.s3_encryption,
-            kms_key=config.s3_kms_key,
-            customer_key_file=config.s3_customer_key_file,
-            redirect_seconds=config.s3_redirect_downloads,
-            public_endpoint=config.s3_public_endpoint,
-        ),
-        shared,
-    )
 
 
 def _tracing(config: Config, provider: TracerProvider | None, untraced: frozenset[str]) -> Callable[[ASGIApp], ASGIApp]:
@@ -291,28 +178,6 @@ def _can_write(store: DiskStore | S3Store) -> Callable[[], Awaitable[None]]:
     return health.in_thread(store.probe) if isinstance(store, DiskStore) else store.probe
 
 
-def _locker(config: Config) -> Locker:
-    if config.locker == "memory":
-        return MemoryLocker(timeout_seconds=config.acquire_lock_timeout)
-    if config.locker == "redis":
-        return RedisLocker(
-            config.redis_url,
-            config.redis_prefix,
-            timeout_seconds=config.acquire_lock_timeout,
-            lease_seconds=config.redis_lease,
-        )
-    return FileLocker(own_folder(config) / "locks", timeout_seconds=config.acquire_lock_timeout)
-
-
-def _relay(config: Config, locker: Locker) -> Relay | None:
-    """How processes tell each other what happens to uploads: where they share locks, in the same place."""
-    if not config.has_api or isinstance(locker, MemoryLocker):
-        return None
-    if isinstance(locker, RedisLocker):
-        return locker.relay
-    return FileRelay(str(own_folder(config) / "locks/news"))
-
-
 def _endpoint(config: Config, uploads: Uploads, proxies: Proxies) -> TusEndpoint:
     return TusEndpoint(
         uploads,
@@ -329,15 +194,6 @@ def _api(config: Config, uploads: Uploads, proxies: Proxies) -> ApiEndpoint | No
     hosts = frozenset(host.lower() for host in (config.host, *config.list_hosts))
     access = Access(uploads, proxies, config.list_uploads, hosts)
     return ApiEndpoint(uploads, access, path=config.api_path, base_path=config.base_path, version=__version__)
-
-
-def own_folder(config: Config) -> Path:
-    """One for all processes of this machine that change the same uploads, for what they share."""
-    if not config.s3_bucket:
-        return Path(config.upload_dir, WORK_FOLDER).absolute()
-    place = "\n".join((config.s3_endpoint, config.s3_bucket, config.s3_object_prefix))
-    name = f"tusd-py-{os.getuid()}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
-    return Path(tempfile.gettempdir(), name)
 
 
 def _rules(config: Config) -> Rules:

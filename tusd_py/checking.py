@@ -112,7 +112,7 @@ def run(words: Sequence[str], config: Config, tell: Callable[[str], object]) -> 
     """`words` are those after the command. Returns the exit code; raises ConfigError for code 2."""
     config = _aimed(words, config)
     place = Place(config.s3_bucket, config.s3_object_prefix, config.s3_endpoint)
-    from tusd_py.app import s3_store  # noqa: PLC0415  (who only wants help waits for no server)
+    from tusd_py.assembly.backends import s3_store  # noqa: PLC0415  (who only wants help waits for no server)
 
     try:
         outcome, advice = asyncio.run(_examined(s3_store(config), place, config))

@@ -34,6 +34,7 @@ new: writes a hook and its test, and nothing over what is there.
 
 run: asks HOOK what it says to a file, about each event that it listens to, in their order. HOOK is the name of an
 installed one, the name of a file in ./hooks, package.module, package.module:attribute, or a path: ./hooks/sorting.py
+It may also be a program, such as ./hooks/pre-create, or an address: http://127.0.0.1:8000/
   --file FILE           the bytes of the upload; of any size, for it is not loaded
   --event EVENT         only this event
   --metadata KEY=VALUE  what the client says, as in filename=a.csv; may be given several times. Without it: the name

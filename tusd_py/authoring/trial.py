@@ -21,15 +21,29 @@ from pathlib import Path
 from tusd_py import logs
 from tusd_py.client.answers import shown
 from tusd_py.client.progress import Progress
+from tusd_py.config import environment
+from tusd_py.core.events import EventType
 from tusd_py.errors import ConfigError
 from tusd_py.hooks import finding, wire
 from tusd_py.hooks import settings as filling
 from tusd_py.hooks.contract import EVENTS, Answer, Event, Hook, HookError, Upload
+from tusd_py.hooks.executable import Executable
+from tusd_py.hooks.http.settings import ReceiverSettings
+from tusd_py.hooks.http.transport import Receiver
 from tusd_py.hooks.inprocess import InProcess, changed
 from tusd_py.hooks.testing import Sample, sample
 from tusd_py.hooks.transport import Transport
 
 _FOLDER = "hooks"
+_TOLD_BY_DEFAULT = frozenset(
+    {
+        EventType.PRE_CREATE,
+        EventType.POST_CREATE,
+        EventType.POST_RECEIVE,
+        EventType.POST_FINISH,
+        EventType.POST_TERMINATE,
+    }
+)
 _LONG_SECONDS = 0.5
 _LOGGER = "tusd_py.hooks"
 _TICK_SECONDS = 0.02
@@ -65,10 +79,13 @@ def run(wishes: Wishes, tell: Callable[[str], object]) -> int:
 def _transport(wishes: Wishes, open_stream: Callable[[Upload], _Reading]) -> Transport:
     """The way to the hook. Kinds of hooks are told apart here and nowhere else: programs and addresses plug in here."""
     use = wishes.hook
-    if use.startswith(("http://", "https://")):
-        raise ConfigError(f"{use} is an address, and only hooks in Python can be tried so far")
-    if _is_program(use):
-        raise ConfigError(f"{use} is no Python file, and only hooks in Python can be tried so far")
+    is_address = use.startswith(("http://", "https://"))
+    if is_address or _is_program(use):
+        if wishes.settings:
+            raise ConfigError(f"only hooks in Python have settings; to {use} --setting means nothing")
+        if is_address:
+            return Receiver(ReceiverSettings(name=use, events=_events(use, wishes), url=use))
+        return Executable(use, Path(use).absolute(), _events(use, wishes), environment.inherited())
     name, hook = _find(use)
     if hook.settings is None:
         if wishes.settings:
@@ -76,6 +93,15 @@ def _transport(wishes: Wishes, open_stream: Callable[[Upload], _Reading]) -> Tra
         return InProcess(name, hook, None, open_stream)
     where = f"settings of {name} (--setting KEY=VALUE)"
     return InProcess(name, hook, filling.fill(hook.settings, _nested(wishes.settings), where), open_stream)
+
+
+def _events(use: str, wishes: Wishes) -> frozenset[EventType]:
+    """What programs and addresses hear of: what is wished for, what they are called, or what tusd tells by default."""
+    words = [wishes.event, os.path.basename(use), os.path.basename(os.path.dirname(use)).removesuffix(".d")]
+    for word in words:
+        if word in EVENTS:
+            return frozenset({EventType(word)})
+    return frozenset(EventType) if wishes.json else _TOLD_BY_DEFAULT
 
 
 def _is_program(use: str) -> bool:

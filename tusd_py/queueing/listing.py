@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from tusd_py.app import own_folder
+from tusd_py.assembly.backends import own_folder
+from tusd_py.assembly.deliveries import make_queue, queue_file
 from tusd_py.config import Config
 from tusd_py.core.jobs import JobState, JobStatus, Queue
-from tusd_py.deliveries import make_queue, queue_file
 from tusd_py.errors import ConfigError, TusError
 from tusd_py.jobs.sqlite import SqliteQueue
 from tusd_py.queueing.words import JOBS

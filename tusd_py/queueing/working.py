@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from tusd_py import logs
-from tusd_py.app import open_deliveries
+from tusd_py.assembly.deliveries import open_deliveries
 from tusd_py.config import Config
 from tusd_py.errors import ConfigError
 from tusd_py.queueing.words import WORKER

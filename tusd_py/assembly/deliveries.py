@@ -11,11 +11,15 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+from tusd_py.assembly.backends import AnyStore, Locker, make_locker, make_store, own_folder, start_backends
+from tusd_py.assembly.hooking import make_listeners
 from tusd_py.config import Config
+from tusd_py.core.events import EventType
 from tusd_py.core.jobs import Job
 from tusd_py.core.observer import NOBODY, Observer
 from tusd_py.core.ports import Expires, Places, ServesRanges
 from tusd_py.core.upload import UploadId
+from tusd_py.errors import BackendError, ConfigError
 from tusd_py.hooks.contract import Upload
 from tusd_py.hooks.dispatch import Dispatcher, Listener
 from tusd_py.jobs.memory import MemoryQueue
@@ -77,6 +81,37 @@ class Deliveries:
 
     async def _run(self, job: Job, _beat: Beat) -> None:
         await self.dispatcher.deliver(job)
+
+
+def make_store_and_deliveries(config: Config, locker: Locker, observer: Observer) -> tuple[AnyStore, Deliveries | None]:
+    """The store, and its hooks if there are any: they read from it, and it must wait for those that are to agree."""
+    listeners = make_listeners(config, lambda upload: StoredBytes(store, upload))
+    is_asked_first = any(EventType.PRE_FINISH in each.transport.events for each in listeners)
+    store = make_store(config, locker, is_asked_first=is_asked_first)
+    if not listeners:
+        return store, None
+    lost = asyncio.Event()
+    queue = make_queue(config, own_folder(config), lost.set)
+    seconds = config.progress_hooks_interval
+    return store, Deliveries(listeners, queue, store, lost, progress_seconds=seconds, observer=observer)
+
+
+@asynccontextmanager
+async def open_deliveries(config: Config) -> AsyncIterator[list[str]]:
+    """Hooks and a worker without a server; the names of the hooks. Raises ConfigError."""
+    locker = make_locker(config)
+    store, deliveries = make_store_and_deliveries(config, locker, NOBODY)
+    if deliveries is None:
+        raise ConfigError("there are no hooks to tell anything: --hooks, --hooks-dir or --hooks-http name some")
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.aclose)
+        try:
+            await start_backends(stack, locker, store)
+        except BackendError as error:
+            raise ConfigError(f"what uploads need cannot be used just now: {error.message}") from error
+        running = deliveries.running(has_worker=True, grace_seconds=config.shutdown_timeout)
+        await stack.enter_async_context(running)
+        yield list(deliveries.dispatcher.concurrency)
 
 
 class StoredBytes:
