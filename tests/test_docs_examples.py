@@ -183,7 +183,7 @@ def _run_hook_options(block: Block, _server: UploadServer, folder: Path) -> None
     (folder / "tusd.toml").write_text(block.text.replace('"hooks"', f'"{folder}/hooks"'))
     found = make_listeners(load_settings(["--config", str(folder / "tusd.toml")]).config, _no_bytes)
     chosen = [(each.name, each.timeout_seconds, each.concurrency) for each in found]
-    assert chosen == [("notify", 5, 2), ("sorting", 15, 8)]
+    assert chosen == [("notify", 5 + 1, 2), ("sorting", 15, 8)]
 
 
 def _no_bytes(_upload: object) -> NoReturn:

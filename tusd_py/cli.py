@@ -273,8 +273,9 @@ def _reload(old: Config, argv: Sequence[str]) -> Settings:
         if getattr(new, name) != getattr(old, name):
             flag = SETTINGS[name].flag
             raise ConfigError(f"{flag} was changed, which needs a restart: it is read only once")
-    if new.locker == "memory":
-        raise ConfigError("--locker memory is for one process, and there is a supervisor; it needs a restart")
+    for flag, value in (("--locker", new.locker), ("--jobs", new.jobs)):
+        if value == "memory":
+            raise ConfigError(f"{flag} memory is for one process, and there is a supervisor; it needs a restart")
     return _settings(new)
 
 

@@ -28,6 +28,9 @@ from tusd_py.hooks.transport import Transport
 
 OpenStream = Callable[[Upload], Bytes]
 
+_LATER_SECONDS = 1.0
+"""A receiver keeps its limit itself, and says more about what happened until then."""
+
 CLIENTS = "clients"
 """What the receivers are known by that clients name."""
 
@@ -124,6 +127,8 @@ class _House:
             raise ConfigError(f"hook-options, {transport.name}, events: a hook in Python says itself which it wants")
         is_http = isinstance(transport, Receiver)
         timeout = options.timeout or (config.hooks_http_timeout if is_http else config.hooks_timeout)
+        if is_http:
+            timeout += _LATER_SECONDS
         return Listener(
             transport,
             timeout_seconds=timeout,

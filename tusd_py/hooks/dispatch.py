@@ -6,13 +6,12 @@ into a queue, from which workers take it and give it back to `deliver`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-
-import anyio
 
 from tusd_py.core.body import Body
 from tusd_py.core.events import NO_CALLER, AccessMode, Caller, EventType, Reply
@@ -186,7 +185,7 @@ class Dispatcher:
         began_at = time.monotonic()
         has_failed = True
         try:
-            with anyio.fail_after(limit_seconds):
+            async with asyncio.timeout(limit_seconds):
                 answer = await listener.transport.call(event)
             has_failed = False
             return answer

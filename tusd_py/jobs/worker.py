@@ -23,6 +23,9 @@ log = logging.getLogger("tusd_py.jobs")
 T = TypeVar("T")
 
 LEASE_SECONDS = 30.0
+GATHER_SECONDS = 0.01
+"""Jobs that come one by one are taken some at a time: a look at the queue costs more than a short job."""
+
 BEAT_SECONDS = 1.0
 """How often at most a job's progress is written down."""
 
@@ -152,6 +155,8 @@ class Worker:
                 running = _Running(claim, loop.time())
                 lane.running.add(running)
                 running.task = loop.create_task(self._attend(lane, running))
+            if len(claims) < room:
+                await asyncio.sleep(GATHER_SECONDS)
 
     async def _attend(self, lane: _Lane, running: _Running) -> None:
         try:
