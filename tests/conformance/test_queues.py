@@ -379,6 +379,15 @@ class TestCancel:
         assert await has_none(one, "scan", "mail")
         assert await other.cancel(UploadId("u1")) == 0
 
+    async def test_what_tells_of_its_end_is_kept_and_comes_next(self, queues):
+        one, other = queues
+        await one.put([job(), job(event="post-terminate"), job(hook="mail", event="post-terminate"), job("u2")])
+        assert await other.cancel(UploadId("u1"), "post-terminate") == 1
+        claims = await claim_some(one, {"scan": 2, "mail": 1})
+        assert sorted(claim.job.key for claim in claims) == [
+            "u1:post-terminate:mail", "u1:post-terminate:scan", "u2:post-finish:scan",
+        ]  # fmt: skip
+
     async def test_what_comes_after_it_is_had(self, queues):
         one, other = queues
         await one.put([job(event="post-finish")])
@@ -489,7 +498,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("claim"), st.integers(1, 3)),
     st.tuples(st.sampled_from(["extend", "finish", "put_off", "bury", "give_back"]), st.integers(0, 9)),
     st.tuples(st.sampled_from(["retry", "drop"]), st.sampled_from(NAMES)),
-    st.tuples(st.just("cancel"), st.sampled_from(["u1", "u2"])),
+    st.tuples(st.just("cancel"), st.sampled_from([("u1", ""), ("u2", ""), ("u1", "b"), ("u2", "d")])),
     st.tuples(st.just("wait"), st.sampled_from([1, 10, 40])),
 )
 
@@ -516,7 +525,8 @@ class Both:
         elif name in ("retry", "drop"):
             assert await getattr(queue, name)(job(*what).key) == await getattr(self._model, name)(job(*what).key)
         elif name == "cancel":
-            assert await queue.cancel(UploadId(what)) == await self._model.cancel(UploadId(what))
+            upload, kept = what
+            assert await queue.cancel(UploadId(upload), kept) == await self._model.cancel(UploadId(upload), kept)
         elif self._claims:
             ours, models = self._claims[what % len(self._claims)]
             assert await self._end(name, queue, ours) == await self._end(name, self._model, models)

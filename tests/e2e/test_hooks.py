@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,11 @@ def living(group: int) -> list[str]:
     return found
 
 
+def ask_queue(server: UploadServer, question: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(server.directory / ".tusd-py/jobs.sqlite")) as connection:
+        return connection.execute(question).fetchall()
+
+
 class Ear:
     """What the hook heard."""
 
@@ -160,6 +166,7 @@ class TestInPython:
         assert (finished.status_code, finished.text, finished.headers["X-Receipt"]) == (200, "a receipt", id_of(made))
         assert finished.headers["Upload-Offset"] == "5"
         server.check_content(url, b"hello")
+        wait_for(lambda: len(ear.of(id_of(made))) == 2)  # what is owed when it goes is not told
         assert requests.delete(url, headers=VERSION, timeout=10).status_code == 204
         wait_for(lambda: len(ear.of(id_of(made))) == 3)
         assert ear.of(id_of(made)) == ["post-create", "post-finish", "post-terminate"]  # failures F33
@@ -259,6 +266,51 @@ class TestOwed:
         (ear.folder / "deaf").unlink()
         server.start()
         wait_for(lambda: all(ear.of(each) == ["post-create", "post-finish"] for each in ids), 30)
+
+    def test_what_was_told_of_the_beginning_does_not_let_the_end_be_forgotten(
+        self, server: UploadServer, ear: Ear
+    ) -> None:
+        url = create(server, 5).headers["Location"]
+        made = url.rpartition("/")[2]
+        wait_for(lambda: ear.of(made) == ["post-create"])
+        wait_for(lambda: ask_queue(server, "SELECT jobs FROM tally WHERE state = 'done'") == [(1,)])
+        (ear.folder / "deaf").touch()
+        assert patch(url, 0, b"hello").status_code == 204
+        server.kill()
+        for path in (server.directory / ".tusd-py").glob("jobs.sqlite*"):
+            path.unlink()  # as if the kill had come before it was put there
+        (ear.folder / "deaf").unlink()
+        server.start()
+        wait_for(lambda: "post-finish" in ear.of(made))
+
+    def test_an_upload_that_several_end_at_once_is_told_of_once(self, server: UploadServer, ear: Ear) -> None:
+        (ear.folder / "deaf").touch()
+        urls = [create(server, 5, b"hello").headers["Location"] for _ in range(10)]
+        codes: list[int] = []
+
+        def end(url: str) -> None:
+            codes.append(requests.delete(url, headers=VERSION, timeout=30).status_code)
+
+        for url in urls:
+            clients = [threading.Thread(target=end, args=(url,)) for _ in range(3)]
+            for client in clients:
+                client.start()
+            for client in clients:
+                client.join(WAIT_SECONDS)
+        assert Counter(codes) == {204: 10, 404: 20}
+        (ear.folder / "deaf").unlink()
+        wait_for(lambda: len(ear.lines()) >= 10)
+        assert all(ear.of(url.rpartition("/")[2]) == ["post-terminate"] for url in urls)
+
+    def test_each_end_of_an_id_that_comes_again_is_told(self, server: UploadServer, ear: Ear) -> None:
+        (ear.folder / "deaf").touch()
+        for _ in range(3):
+            url = create(server, 5, b"hello", id="again").headers["Location"]
+            assert requests.delete(url, headers=VERSION, timeout=10).status_code == 204
+        (ear.folder / "deaf").unlink()
+        wait_for(lambda: len(ear.lines()) == 3, 30)
+        assert ear.of("again") == ["post-terminate"] * 3
+        assert len(set(ear.lines())) == 3  # keys
 
     def test_a_queue_that_is_lost_while_it_is_used_is_made_again(self, server: UploadServer, ear: Ear) -> None:
         (ear.folder / "deaf").touch()

@@ -123,19 +123,36 @@ class TestCost:
     async def test_no_statement_of_every_day_reads_the_whole_table(self, made):
         queue = made()
         fields = dict.fromkeys(
-            ["key", "upload_id", "event", "hook", "payload", "now", "until", "progress", "note", "token", "error"], "x"
+            [
+                "key",
+                "upload_id",
+                "event",
+                "kept",
+                "hook",
+                "payload",
+                "now",
+                "until",
+                "progress",
+                "note",
+                "token",
+                "error",
+            ],
+            "x",
         ) | {"due_at": 1}
         plans = {
             "SOONEST": ("x",),
             "READY": ("x", 1, 10),
             "LEASE": (1, 1, "x", 1),
-            "CANCEL": (1, "x"),
+            "OWES": {"id": "x"},
             "RETRY": (1, 1, 1),
             "DROP": (1, 1),
             "LIST": ("dead", 1, 10),
             "FIND": ("x",),
             "FORGET": (1, "done", 10),
-        } | dict.fromkeys(["PUT", "EXTEND", "PUT_OFF", "GIVE_BACK", "FINISH", "BURY", "PROMOTE", "DEMOTE"], fields)
+        } | dict.fromkeys(
+            ["PUT", "EXTEND", "PUT_OFF", "GIVE_BACK", "FINISH", "BURY", "PROMOTE", "PROMOTE_ALL", "DEMOTE", "CANCEL"],
+            fields,
+        )
         for name, values in plans.items():
             statement = f"EXPLAIN QUERY PLAN {getattr(statements, name)}"
             plan = await queue._writer.read(lambda c, s=statement, v=values: c.execute(s, v).fetchall())

@@ -74,10 +74,16 @@ class Deliveries:
             stack.push_async_callback(self.dispatcher.aclose)
             await self.dispatcher.start()
             if has_worker:
-                worker = Worker(self.queue, self._run, self.dispatcher.concurrency, settled=self._settler.add)
+                worker = Worker(self.queue, self._run, self.dispatcher.concurrency, settled=self._settle)
                 worker.start()
                 stack.push_async_callback(worker.stop, grace_seconds)
             yield
+
+    def _settle(self, job: Job) -> None:
+        """The last that was owed about an upload, so far. Until it is finished, or while it is not known whether all
+        that its end owes is in the queue, it must not be forgotten: the next sweep looks again."""
+        if job.event == EventType.POST_FINISH:
+            self._settler.add([job.upload_id])
 
     async def _run(self, job: Job, _beat: Beat) -> None:
         await self.dispatcher.deliver(job)

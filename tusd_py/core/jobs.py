@@ -110,9 +110,9 @@ class Queue(Protocol):
         """It failed for good: it is DEAD. Nothing if the claim is lost."""
         ...
 
-    async def cancel(self, upload_id: UploadId) -> int:
-        """The upload has gone: what is owed about it is CANCELLED, also what is running. How many there were. Dead
-        ones stay, for operators to see."""
+    async def cancel(self, upload_id: UploadId, kept: str = "") -> int:
+        """The upload goes: what is owed about it is CANCELLED, also what is running, but for events of the type `kept`,
+        which are about its end. How many there were. Dead ones stay, for operators to see."""
         ...
 
     # For operators.

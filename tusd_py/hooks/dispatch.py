@@ -134,7 +134,8 @@ class Dispatcher:
 
     async def forget(self, upload_id: UploadId) -> None:
         await self._outbox.drop(upload_id)
-        await self._queue.cancel(upload_id)
+        # Its end may have been told already, by who tried before, or by one that had its id.
+        await self._queue.cancel(upload_id, EventType.POST_TERMINATE)
 
     @contextmanager
     def watch(self, stored: StoredUpload, body: Body, caller: Caller) -> Iterator[None]:

@@ -123,8 +123,9 @@ class MemoryQueue:
             entry.error = error
             self._end(entry, JobState.DEAD)
 
-    async def cancel(self, upload_id: UploadId) -> int:
-        entries = [entry for line in list(self._lines) if line[0] == upload_id for entry in self._lines[line]]
+    async def cancel(self, upload_id: UploadId, kept: str = "") -> int:
+        lines = [line for key, line in self._lines.items() if key[0] == upload_id]
+        entries = [entry for line in lines for entry in line if entry.job.event != kept]
         for entry in entries:
             self._end(entry, JobState.CANCELLED)
         return len(entries)

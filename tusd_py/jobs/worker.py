@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from tusd_py.core.jobs import Claim, Job, Queue
-from tusd_py.core.upload import UploadId
 from tusd_py.jobs import backoff
 from tusd_py.logs import Seldom, event
 
@@ -92,7 +91,7 @@ class _Lane:
 
 class Worker:
     """`capacity`: how many jobs of each hook may run here at once. Others' hooks are left alone. `settled` hears of
-    uploads of which nothing is owed any more."""
+    jobs that were the last thing owed about their uploads."""
 
     def __init__(
         self,
@@ -102,7 +101,7 @@ class Worker:
         lease_seconds: float = LEASE_SECONDS,
         delays_seconds: Sequence[float] = backoff.DELAYS_SECONDS,
         draw: Callable[[], float] = random.random,
-        settled: Callable[[set[UploadId]], object] = lambda _ids: None,
+        settled: Callable[[Job], object] = lambda _job: None,
     ) -> None:
         self._settled = settled
         self._queue = queue
@@ -183,7 +182,8 @@ class Worker:
             await self._fail(running, error)
         else:
             await self._last_beat(running)
-            self._settled(await self._insist(lambda: self._queue.finish([claim])) or set())
+            if await self._insist(lambda: self._queue.finish([claim])):
+                self._settled(claim.job)
 
     async def _fail(self, running: _Running, error: BaseException) -> None:
         claim, reason = running.claim, _plain(f"{type(error).__name__}: {error}")

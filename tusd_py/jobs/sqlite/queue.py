@@ -99,8 +99,11 @@ class SqliteQueue:
     async def bury(self, claim: Claim, error: str) -> None:
         await self._change(statements.BURY, [claim], error=error)
 
-    async def cancel(self, upload_id: UploadId) -> int:
-        return await self._writer.write(partial(statements.cancel, upload_id=upload_id, now=self._clock()))
+    async def cancel(self, upload_id: UploadId, kept: str = "") -> int:
+        call = partial(statements.cancel, upload_id=upload_id, kept=kept, now=self._clock())
+        count = await self._writer.write(call)
+        self._wakeups.wake()  # what is kept may be the next of its line
+        return count
 
     async def list(self, states: Sequence[JobState], count: int, after: str = "") -> list[JobStatus]:
         return await self._writer.read(partial(statements.listed, states=states, count=count, after=after))

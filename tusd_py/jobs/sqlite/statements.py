@@ -124,9 +124,17 @@ WHERE upload_id = :upload_id AND hook = :hook AND ready_at IS NOT NULL AND state
 """The head of a line gives place to an older one that comes back, unless it runs."""
 
 CANCEL = """
-UPDATE jobs SET state = 'cancelled', ready_at = NULL, changed_at = ?
-WHERE upload_id = ? AND state IN ('waiting', 'running')
+UPDATE jobs SET state = 'cancelled', ready_at = NULL, changed_at = :now
+WHERE upload_id = :upload_id AND event <> :kept AND state IN ('waiting', 'running')
 """
+
+PROMOTE_ALL = """
+UPDATE jobs SET ready_at = due_at WHERE upload_id = :upload_id AND state = 'waiting' AND NOT EXISTS (
+    SELECT 1 FROM jobs AS other WHERE other.upload_id = jobs.upload_id AND other.hook = jobs.hook
+    AND other.state IN ('waiting', 'running') AND (other.ready_at IS NOT NULL OR other.number < jobs.number)
+)
+"""
+"""The same in all lines of an upload."""
 
 OWES = """
 SELECT EXISTS (SELECT 1 FROM jobs WHERE upload_id = :id AND state IN ('waiting', 'running'))
@@ -200,8 +208,11 @@ def finish(connection: sqlite3.Connection, claims: Sequence[Claim], now: float) 
     return _settled(connection, uploads)
 
 
-def cancel(connection: sqlite3.Connection, upload_id: UploadId, now: float) -> int:
-    return connection.execute(CANCEL, (now, upload_id)).rowcount
+def cancel(connection: sqlite3.Connection, upload_id: UploadId, kept: str, now: float) -> int:
+    row = {"upload_id": upload_id, "kept": kept, "now": now}
+    count = connection.execute(CANCEL, row).rowcount
+    connection.execute(PROMOTE_ALL, row)
+    return count
 
 
 def listed(connection: sqlite3.Connection, states: Iterable[JobState], count: int, after: str) -> list[JobStatus]:
