@@ -86,10 +86,7 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
             async with anyio.create_task_group() as tasks:
                 endpoint.has_lifespan = True
                 memory.tune(environment.inherited())
-                if slot == 0:  # one for all
-                    tasks.start_soon(_sweep_forever, uploads, config.sweep_interval)
-                if deliveries is not None:
-                    tasks.start_soon(_sweep_after_loss, uploads, deliveries.lost)
+                tasks.start_soon(_tend, uploads, config.sweep_interval, slot, deliveries)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -218,19 +215,20 @@ def _cors(config: Config) -> Cors:
     )
 
 
-async def _sweep_forever(uploads: Uploads, interval_seconds: float) -> None:
-    """At the start, for what a crash left, and then now and again."""
+async def _tend(uploads: Uploads, interval_seconds: float, slot: int, deliveries: Deliveries | None) -> None:
+    """Sweep at the start, for what a crash left, and then now and again: one process for all. Each does so when its
+    queue has lost what hooks are owed, since the uploads tell it."""
+    lost = deliveries.lost if deliveries is not None else asyncio.Event()
+    if deliveries is not None and slot == 0:
+        lost.set()  # who knows what hooks had not heard of when the last process ended
     while True:
-        await _sweep(uploads, interval_seconds)
-        await anyio.sleep(interval_seconds)
-
-
-async def _sweep_after_loss(uploads: Uploads, lost: asyncio.Event) -> None:
-    """What hooks are owed is found by the uploads, where the queue has lost it."""
-    while True:
-        await lost.wait()
-        lost.clear()
-        await _sweep(uploads)
+        if lost.is_set():
+            lost.clear()
+            await _sweep(uploads)
+        elif slot == 0:
+            await _sweep(uploads, interval_seconds)
+        with anyio.move_on_after(interval_seconds):
+            await lost.wait()
 
 
 async def _sweep(uploads: Uploads, interval_seconds: float | None = None) -> None:
