@@ -280,7 +280,8 @@ def test_a_wrong_value_names_flag_value_and_what_is_allowed(flag, text, says, to
         ("dir-perms = 0o775", "dir-perms: '509' is wrong"),
         ("base_path = 'x'", "base_path: 'x' is wrong"),
         ("max-size = 1\nmax_size = 1", "max_size: given twice"),
-        ("[listening]\nport = 1", "listening: sections are not used"),
+        ("[listening]\nport = 1", "listening: sections are not used; write the keys without one"),
+        ("[hooks-options.x]\nuse = 'y'", "hooks-options: sections are not used; did you mean hook-options?"),
     ],
 )
 def test_a_wrong_value_in_the_file_names_file_and_key(line, says, toml):

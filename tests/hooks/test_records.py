@@ -24,6 +24,13 @@ def test_a_stored_upload_is_told_whole() -> None:
     assert (told.storage, told.digest, told.created_at, told.is_partial) == ({"Type": "memory"}, "sha256:00", 5.0, True)
 
 
+def test_what_a_hook_writes_into_metadata_is_not_in_the_upload() -> None:
+    told = records.describe(MADE, {})
+    assert isinstance(told.metadata, dict)
+    told.metadata["c"] = "d"
+    assert MADE.metadata == Metadata("a Yg==", {"a": "b"})
+
+
 def test_a_new_upload_has_no_id_yet() -> None:
     told = records.describe_new(MADE)
     assert (told.id, told.offset, told.length, told.storage) == ("", 0, 10, {})

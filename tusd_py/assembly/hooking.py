@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tusd_py.config import Config, environment
-from tusd_py.config.hooks import check_event
+from tusd_py.config.hooks import EVENTS, check_event
 from tusd_py.config.kinds import Choice, Duration, Kind, Listing, Number, Text
 from tusd_py.core.events import EventType
 from tusd_py.errors import ConfigError
@@ -36,7 +36,7 @@ CLIENTS = "clients"
 
 _KINDS: dict[str, Kind] = {
     "use": Text("where the hook is: a name, a module, a path, or an address"),
-    "events": Listing("events, as a list or separated by commas", check_event),
+    "events": Listing("events, as a list or separated by commas: " + ", ".join(EVENTS), check_event),
     "on_failure": Choice("fail", "allow"),
     "timeout": Duration(may_be_zero=False),
     "job_timeout": Duration(may_be_zero=False),
@@ -67,8 +67,11 @@ class Options:
             elif kind := _KINDS.get(key):
                 found[key] = _accepted(kind, value, where)
             else:
+                if key == "settings":
+                    raise ConfigError(f"{where}: it is no table; write [hook-options.{name}.settings]")
                 known = ", ".join([*_KINDS, "settings"]).replace("_", "-")
-                raise ConfigError(f"{where}: there is no such option, or it is no table; there are {known}")
+                own = f"what the hook itself declares belongs in [hook-options.{name}.settings]"
+                raise ConfigError(f"{where}: there is no such option; there are {known}; {own}")
         return cls(**found)
 
 
@@ -91,7 +94,8 @@ def make_listeners(config: Config, open_stream: OpenStream) -> list[Listener]:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
-                f"there are several hooks called {name}; give them different names, with use in hook-options"
+                f"there are several hooks called {name}; name each once, and one of them otherwise: another word in"
+                " --hooks, and where it is as use in [hook-options.WORD]"
             )
     for name in config.hook_options:
         if name not in names:
@@ -112,9 +116,13 @@ class _House:
         for use in config.hooks:
             yield self._listener(self._named(use))
         if config.hooks_dir:
-            for name, hook in finding.find_in_folder(config.hooks_dir):
+            in_python = finding.find_in_folder(config.hooks_dir)
+            programs = find_in_folder(Path(config.hooks_dir), self._enabled, environment.inherited())
+            if not in_python and not programs:  # the wrong folder looks like one whose hooks say yes to all
+                finding.warn_of_empty(config.hooks_dir)
+            for name, hook in in_python:
                 yield self._listener(self._in_process(name, hook))
-            for each in find_in_folder(Path(config.hooks_dir), self._enabled, environment.inherited()):
+            for each in programs:
                 yield self._listener(each)
         for url in config.hooks_http:
             yield self._listener(self._receiver(shown(url), url))
@@ -156,7 +164,7 @@ class _House:
 
     def _in_process(self, name: str, hook: Hook) -> InProcess:
         given = self._option(name).settings
-        where = f"hook-options, {name}, settings"
+        where = f"settings of {name} ([hook-options.{name}.settings])"
         if hook.settings is None and given:
             raise ConfigError(f"{where}: this hook has no settings")
         filled = settings.fill(hook.settings, given, where) if hook.settings is not None else None

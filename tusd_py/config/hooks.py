@@ -74,9 +74,9 @@ class Hooks:
 
     hooks: tuple[str, ...] = setting(
         (), Listing("hooks, separated by commas", check_text), HOOKS,
-        "Hooks in Python, in the order in which they are asked: names of installed ones (tusd-py hooks list shows"
-        " them), modules such as package.module:hook, or paths of .py files. They run in the server. docs/hooks.md says"
-        " how to write one.",
+        "Hooks, in the order in which they are asked. In Python: names of installed ones (tusd-py hooks list shows"
+        " them), modules such as package.module:hook, or paths of .py files; these run in the server, and docs/hooks.md"
+        " says how to write one. Also paths of programs, addresses, and names that hook-options says the use of.",
     )  # fmt: skip
     hooks_dir: str = setting(
         "", Path(may_be_empty=True), HOOKS,
@@ -89,7 +89,7 @@ class Hooks:
     )  # fmt: skip
     hooks_enabled_events: tuple[str, ...] = setting(
         DEFAULT_EVENTS, Listing("events, separated by commas: " + ", ".join(EVENTS), check_event), HOOKS,
-        "Events that hooks-dir and hooks-http hear of. Hooks in Python say themselves which they want.",
+        "Events that programs and addresses hear of. Hooks in Python say themselves which they want.",
     )  # fmt: skip
     hooks_on_failure: str = setting(
         "fail", Choice("fail", "allow"), HOOKS,

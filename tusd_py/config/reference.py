@@ -26,9 +26,9 @@ usage: tusd-py [flags]             serve
        tusd-py config [flags]      print the settings
        tusd-py check ADDRESS       try out what is there
        tusd-py upload FILE... URL  send files
-       tusd-py hooks new|run|list  write hooks, try them out
-       tusd-py jobs list|retry     what hooks are still to hear of
-       tusd-py worker [flags]      tell them, beside the server"""
+       tusd-py hooks new|run|list  write hooks, try them
+       tusd-py jobs list|retry     what hooks are owed
+       tusd-py worker [flags]      tell them, not serving"""
 
 EXAMPLES = """\
   tusd-py                                     serve ./data at 127.0.0.1:8080

@@ -139,7 +139,10 @@ def read_file(path: str, settings: Mapping[str, Setting]) -> dict[str, Given]:
         where = f"file {path}: {written}"
         setting = by_key.get(written.replace("_", "-"))
         if isinstance(value, dict) and (setting is None or dict not in setting.kind.file_types):
-            raise ConfigError(f"{where}: sections are not used; write the keys without one")
+            tables = [key for key, each in by_key.items() if dict in each.kind.file_types]
+            nearest = difflib.get_close_matches(written.replace("_", "-"), tables, n=1)
+            hint = f"did you mean {nearest[0]}?" if nearest else "write the keys without one"
+            raise ConfigError(f"{where}: sections are not used; {hint}")
         if setting is None:
             raise _unknown(f"key in file {path}:", written, written.replace("_", "-"), by_key)
         if setting.name in given:

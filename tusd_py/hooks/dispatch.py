@@ -86,6 +86,14 @@ class Dispatcher:
         """Raises ConfigError for a hook that cannot work."""
         for listener in self._listeners.values():
             await listener.transport.start()
+            events = listener.transport.events
+            if events:
+                log_event(
+                    log, "HookReady", hook=listener.name, events=", ".join(each for each in EventType if each in events)
+                )
+            else:
+                advice = "it listens to no event: see --hooks-enabled-events"
+                log_event(log, "HookHearsNothing", level=logging.WARNING, hook=listener.name, advice=advice)
 
     async def aclose(self) -> None:
         await self._progress.aclose()
@@ -112,7 +120,10 @@ class Dispatcher:
                 continue
             reply, upload = answer.reply, answer.upload
             if answer.is_rejected:
-                raise _refusal(event, reply)
+                refusal = _refusal(event, reply)
+                reason, upload_id = refusal.body or None, upload.id if upload is not None else None
+                log_event(log, "HookRejected", hook=listener.name, type=event, id=upload_id, reason=reason)
+                raise refusal
             if reply is not None:
                 caller.reply = reply if caller.reply is None else caller.reply.then(reply)
         return upload

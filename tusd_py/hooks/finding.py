@@ -66,13 +66,19 @@ def find_in_folder(path: str) -> list[tuple[str, Hook]]:
     return found
 
 
+def warn_of_empty(path: str) -> None:
+    """Of a folder that has no hooks of any kind."""
+    advice = "nothing in it is asked or told: name the folder that has the hooks"
+    logs.event(_log, "NoHookInFolder", level=logging.WARNING, path=os.path.abspath(path), advice=advice)
+
+
 def candidates(path: str) -> list[str]:
     """The files and packages of a folder that may be hooks, in the order of their names."""
     try:
         names = os.listdir(path)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise ConfigError(f"the folder of hooks {path!r} cannot be read: {why}") from error
+        raise ConfigError(f"--hooks-dir: the folder of hooks {path!r} cannot be read: {why}") from error
     found: dict[str, str] = {}
     for name in sorted(names, key=lambda name: (name_of(name), name)):
         each = os.path.join(os.path.abspath(path), name)

@@ -25,7 +25,7 @@ def describe(upload: core.Upload, storage: Mapping[str, str]) -> Upload:
         id=upload.id,
         length=upload.length,
         offset=upload.offset,
-        metadata=upload.metadata.values,
+        metadata=dict(upload.metadata.values),  # a copy: hooks may write into theirs
         is_partial=upload.is_partial,
         is_final=upload.is_final,
         partials=upload.partials,

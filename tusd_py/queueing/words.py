@@ -14,11 +14,11 @@ SUMMARY = f"""\
 JOBS_HELP = f"""\
 usage: tusd-py {JOBS} [list] [STATE...] [flags]   those in these states: waiting, running, dead, done, cancelled
        tusd-py {JOBS} show KEY [flags]            one, with all that is known of it
-       tusd-py {JOBS} retry KEY...|dead [flags]   try them now, or all that were given up, with all tries before them
+       tusd-py {JOBS} retry KEY...|dead [flags]   try these now, or all that are dead; tries are counted from the start
        tusd-py {JOBS} drop KEY...|dead [flags]    never tell it
 
-A job is one event for one hook. Its key is <upload id>:<event>:<hook>. A hook that fails is tried again, for more than
-a day in all, ever more rarely; then the job is dead, until you retry or drop it.
+A job is one event for one hook. Its key is <upload id>:<event>:<hook>, as list shows it. A hook that fails is tried
+again, ever more rarely, for about three days; then the job is dead, until you retry or drop it.
 
 The queue is that of the settings: give the flags of the server, or the same --config. --log-format json prints one JSON
 object a line. Without states, list shows those that are waiting, running and dead.
@@ -32,8 +32,8 @@ WORKER_HELP = f"""\
 usage: tusd-py {WORKER} [flags]
 
 Tells hooks what they are owed (post-create, post-finish, post-terminate), until it is stopped by SIGTERM or Ctrl-C.
-What it was doing then is done again by another one. Any number may run, beside servers and instead of their own
-(--run-jobs=false). Give it the flags of the server, or the same --config.
+What it was doing then is done again by another one, after a kill -9 about half a minute later. Any number may run,
+beside servers and instead of their own (--run-jobs=false). Give it the flags of the server, or the same --config.
 """
 
 HELP = {JOBS: JOBS_HELP, WORKER: WORKER_HELP}

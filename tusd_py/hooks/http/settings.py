@@ -80,7 +80,9 @@ class ReceiverSettings:
 
     def _check_named_by_clients(self) -> None:
         if not self.allowed_hosts:
-            raise ConfigError(f"clients name the receiver {self.name}; list the hosts that they may name")
+            raise ConfigError(
+                f"clients name the receiver {self.name}; list the hosts that they may name: --hooks-http-allowed-hosts"
+            )
         if wrong := self.events - NAMED_BY_CLIENTS:
             raise ConfigError(
                 f"clients name the receiver {self.name}; it cannot have {', '.join(sorted(wrong))},"

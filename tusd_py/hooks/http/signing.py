@@ -38,19 +38,22 @@ class Signer:
 def _read_secret(secret: str) -> _Sign:
     kind, _, text = secret.partition("_")
     if kind not in ("whsec", "whsk") or not text:
-        raise ConfigError("a secret of a receiver is whsec_ or whsk_ with base64 after it, as Standard Webhooks says")
+        raise ConfigError(
+            "a secret in --hooks-http-secrets is whsec_ or whsk_ with base64 after it, as Standard Webhooks says,"
+            ' made by echo "whsec_$(openssl rand -base64 32)"'
+        )
     try:
         key = b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise ConfigError(f"what follows {kind}_ in a secret of a receiver is not base64") from None
+        raise ConfigError(f"what follows {kind}_ in a secret in --hooks-http-secrets is not base64") from None
     return _symmetric(key) if kind == "whsec" else _asymmetric(key)
 
 
 def _symmetric(key: bytes) -> _Sign:
     if not _FEWEST_BYTES <= len(key) <= _MOST_BYTES:
         raise ConfigError(
-            f"a whsec_ secret of a receiver has {len(key)} bytes; it has {_FEWEST_BYTES} to {_MOST_BYTES}, made by"
-            f' echo "whsec_$(openssl rand -base64 32)"'
+            f"a whsec_ secret in --hooks-http-secrets has {len(key)} bytes; it has {_FEWEST_BYTES} to {_MOST_BYTES},"
+            ' made by echo "whsec_$(openssl rand -base64 32)"'
         )
     return lambda content: "v1," + b64encode(hmac.digest(key, content, "sha256")).decode("ascii")
 
@@ -58,7 +61,7 @@ def _symmetric(key: bytes) -> _Sign:
 def _asymmetric(key: bytes) -> _Sign:
     """The key is a seed, or a seed with its public key after it, as libsodium writes it."""
     if len(key) not in (_SEED_BYTES, 2 * _SEED_BYTES):
-        raise ConfigError(f"a whsk_ secret of a receiver has {len(key)} bytes; an ed25519 key has 32 or 64")
+        raise ConfigError(f"a whsk_ secret in --hooks-http-secrets has {len(key)} bytes; an ed25519 key has 32 or 64")
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415  # an extra
     except ImportError:
