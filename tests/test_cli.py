@@ -189,7 +189,7 @@ def test_config_may_be_saved_and_given_back(tmp_path):
         "--s3-tags=a=b&c=d", "--s3-acl=public-read", "--s3-encryption=aws:kms", "--s3-kms-key=arn:aws:kms:x",
         "--s3-customer-key-file=/k", "--s3-redirect-downloads=5m", "--s3-public-endpoint=https://files.example.com",
         "--redis-prefix=p", "--redis-lease=2s", "--hooks=a,b.c:d,./e.py", "--hooks-dir=/hooks",
-        "--hooks-http=http://localhost:1/x?y=z", "--hooks-enabled-events=pre-access", "--hooks-on-failure=allow",
+        "--hooks-enabled-events=pre-access", "--hooks-on-failure=allow",
         "--hooks-timeout=3s", "--hooks-job-timeout=2h", "--hooks-concurrency=5", "--progress-hooks-interval=9s",
         "--jobs=memory", "--jobs-file=/j", "--run-jobs=false",
         "--hooks-http-forward-headers=Cookie", "--hooks-http-retry=0", "--hooks-http-backoff=0",
@@ -223,6 +223,14 @@ def test_secrets_are_shown_nowhere(capsys, monkeypatch):
     monkeypatch.setenv("TUSD_PY_REDIS_URL", "redis://:hush\n@localhost")
     assert main(["config"]) == 2
     assert "hush" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scheme", ["http", "htp"])
+def test_what_is_secret_in_a_receivers_address_is_shown_nowhere(capsys, scheme):
+    main(["config", "--hooks-http", f"{scheme}://user:hush@localhost/?token=hush"])
+    printed = capsys.readouterr()
+    assert "hooks-http" in printed.out + printed.err
+    assert "hush" not in printed.out + printed.err
 
 
 def test_config_does_not_load_a_server():

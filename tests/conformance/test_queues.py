@@ -25,6 +25,7 @@ from tusd_py.core.jobs import Claim, JobState, Queue
 from tusd_py.core.upload import UploadId
 from tusd_py.jobs.memory import MemoryQueue
 from tusd_py.jobs.sqlite import SqliteQueue
+from tusd_py.jobs.sqlite.queue import KEEP_DONE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -609,6 +610,21 @@ class TestSettled:
         await other.cancel(claim.job.upload_id)
         assert await one.finish([claim]) == set()
         assert await one.put_again([job()]) == {"u1"}
+
+    async def test_what_was_over_for_so_long_that_it_is_forgotten_is_not_done_again(self, queues, wait):
+        one, other = queues
+        jobs = [job(event="post-create"), job(), job(hook="index")]
+        await one.put(jobs)
+        for _ in range(2):
+            await one.finish([await claim_one(one)])
+        await one.bury(await claim_one(one, "index"), "no")
+        wait(KEEP_DONE_SECONDS + 1)
+        assert await has_none(other)
+        await other.put([job("u2")])  # both are when the queue in memory and the one in a file forget
+        await has_none(other, "nobody")
+        assert await one.find(job().key) is None
+        assert await one.put_again(jobs) == set()
+        assert [claim.job.upload_id for claim in await claim_some(other, {"scan": 5})] == ["u2"]
 
     async def test_of_what_is_put_again_only_what_is_over_is_told(self, queues):
         one, other = queues

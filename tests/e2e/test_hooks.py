@@ -86,6 +86,24 @@ async def keep(upload: Upload) -> Answer | None:
 """
 
 
+ENDLESS = """
+import asyncio
+
+from tusd_py.hooks.contract import Hook, Upload
+
+hook = Hook()
+
+
+@hook.on("pre-create")
+async def hold(upload: Upload) -> None:
+    while "endless" in upload.metadata:
+        try:
+            await asyncio.sleep(3600)
+        except BaseException:
+            pass
+"""
+
+
 def wait_for(true: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not true():
@@ -198,6 +216,12 @@ class TestInPython:
         assert (again.status_code, again.text.split(":")[0]) == (409, "ERR_UPLOAD_EXISTS")
         assert requests.get(answer.headers["Location"], timeout=10).content == b"hello"
 
+    def test_a_place_that_is_taken_or_cannot_be_is_refused_in_so_many_words(self, server: UploadServer) -> None:
+        url = create(server, 5, b"hello", id="one").headers["Location"]
+        for place, status in (("one", 409), ("one\0", 503), (".tusd-py", 503), ("../one", 503), ("one.info", 503)):
+            assert create(server, 5, b"other", id="two", path=place).status_code == status, place
+        server.check_content(url, b"hello")
+
     def test_an_upload_is_stopped_while_its_bytes_come(self, server: UploadServer) -> None:
         url = create(server, 1 << 30, endless="yes").headers["Location"]
         is_over = threading.Event()
@@ -249,6 +273,15 @@ class TestInPython:
         server.check_content(url, b"hello")
         wait_for(lambda: "post-finish" in ear.of(url.rpartition("/")[2]))
 
+    def test_a_hook_that_does_not_let_itself_be_ended_holds_nobody(self, tmp_path: Path, ear: Ear) -> None:
+        (ear.folder / "endless.py").write_text(ENDLESS)
+        flags = ("--hooks-dir", str(ear.folder), "--hooks-timeout", "500ms", "--shutdown-timeout", "1s")
+        with UploadServer(tmp_path / "uploads", *flags) as server:
+            assert create(server, 5, endless="yes").status_code == 503
+            assert "HookAbandoned hook=endless function=hold" in server.log()
+            assert server.stop() == 1  # in time, which is 15 s, and not as if nothing had been
+            assert "ServerLeft" in server.log()
+
     def test_metrics_count_hooks(self, server: UploadServer) -> None:
         create(server, 5, **{"raise": "yes"})
         text = requests.get(server.url.replace("/files/", "/metrics"), timeout=10).text
@@ -282,6 +315,19 @@ class TestOwed:
         (ear.folder / "deaf").unlink()
         server.start()
         wait_for(lambda: "post-finish" in ear.of(made))
+
+    def test_a_queue_that_is_lost_before_the_end_has_not_lost_the_beginning(
+        self, server: UploadServer, ear: Ear
+    ) -> None:
+        (ear.folder / "deaf").touch()
+        url = create(server, 5).headers["Location"]
+        server.kill()
+        for path in (server.directory / ".tusd-py").glob("jobs.sqlite*"):
+            path.unlink()
+        (ear.folder / "deaf").unlink()
+        server.start()
+        assert patch(url, 0, b"hello").status_code == 204
+        wait_for(lambda: ear.of(url.rpartition("/")[2]) == ["post-create", "post-finish"])
 
     def test_an_upload_that_several_end_at_once_is_told_of_once(self, server: UploadServer, ear: Ear) -> None:
         (ear.folder / "deaf").touch()
@@ -469,7 +515,7 @@ class TestExecutables:
     [
         (("--hooks", "nowhere"), "nowhere"),
         (("--hooks-dir", "/nowhere"), "/nowhere"),
-        (("--hooks-http", "ftp://x"), "ftp://x"),
+        (("--hooks-http", "ftp://user:hush@x"), "--hooks-http"),
         (("--hooks-enabled-events", "post-dinner"), "post-dinner"),
         (("--hook-options", '{"x": {}}'), "there is no hook of this name"),
         (("--hook-options", '{"x": {"colour": "red"}}'), "no such option"),
@@ -484,6 +530,7 @@ def test_settings_that_cannot_work_are_named(tmp_path: Path, flags: tuple[str, .
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2, done
     assert named in done.stderr
+    assert "hush" not in done.stderr
     assert "Traceback" not in done.stderr
 
 

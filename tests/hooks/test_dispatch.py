@@ -157,6 +157,28 @@ async def test_what_is_told_is_owed_to_each_that_listens() -> None:
     assert (event.key, event.upload.offset, event.request.method) == ("drawn:post-finish:two", 4, "PATCH")
 
 
+async def test_the_beginning_is_told_again_at_the_end_where_it_may_have_been_lost() -> None:
+    queue = Kept()
+    made = replace(MADE, created_at=time.time())
+    house = dispatcher(Scripted(), queue=queue)  # a server that was started after the upload was made
+    await house.tell(EventType.POST_FINISH, made, Caller())
+    await house.aclose()
+    assert [job.event for job in queue.jobs] == ["post-create", "post-finish"]
+
+
+async def test_the_beginning_is_not_told_again_where_it_was_told_just_now_or_is_too_long_ago_to_be_known() -> None:
+    queue = Kept()
+    house = dispatcher(Scripted(), queue=queue)
+    new, old = replace(MADE, created_at=time.time()), replace(MADE, id=UploadId("old"), created_at=5.0)
+    await house.tell(EventType.POST_CREATE, new, Caller())
+    await house.tell(EventType.POST_FINISH, new, Caller())
+    await house.tell(EventType.POST_FINISH, old, Caller())
+    await house.aclose()
+    assert [(job.upload_id, job.event) for job in queue.jobs] == [
+        ("drawn", "post-create"), ("drawn", "post-finish"), ("old", "post-finish"),
+    ]  # fmt: skip
+
+
 async def test_what_cannot_be_delivered_is_said_so() -> None:
     house = dispatcher(Scripted(HookError("busy", retry_after_seconds=9)))
     payload = wire.encode_event(PostFinish(wire.Upload()))
@@ -190,3 +212,14 @@ async def test_hooks_are_opened_and_closed() -> None:
     assert hook.is_open
     await house.aclose()
     assert not hook.is_open
+
+
+async def test_after_a_loss_the_beginning_is_told_again() -> None:
+    queue = Kept()
+    house = dispatcher(Scripted(), queue=queue)
+    made = replace(MADE, created_at=time.time())
+    await house.tell(EventType.POST_CREATE, made, Caller())
+    house.forget_told()
+    await house.tell(EventType.POST_FINISH, made, Caller())
+    await house.aclose()
+    assert [job.event for job in queue.jobs] == ["post-create", "post-create", "post-finish"]

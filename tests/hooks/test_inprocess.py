@@ -12,12 +12,14 @@ import threading
 import time
 import zipfile
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
 
 from tusd_py import logs
+from tusd_py.hooks import inprocess
 from tusd_py.hooks.contract import (
     Answer,
     Change,
@@ -222,6 +224,42 @@ async def test_a_plain_function_that_gives_a_coroutine_is_told_to_be_async() -> 
 # Errors.
 
 
+async def test_an_async_function_that_does_not_end_is_abandoned(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inprocess, "GRACE_SECONDS", 0.05)
+    may_end = asyncio.Event()
+
+    async def hold() -> None:
+        while not may_end.is_set():
+            with suppress(asyncio.CancelledError):
+                await may_end.wait()
+
+    hook = Hook()
+    hook.on("post-finish")(hold)
+    transport = _transport(hook)
+    with caplog.at_level(logging.WARNING), pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await transport.call(PostFinish(Upload("u")))
+    assert "HookAbandoned" in caplog.text
+    assert "function=hold" in caplog.text
+    may_end.set()
+    await asyncio.wait(transport._tasks)
+
+
+async def test_a_function_that_cancels_its_task_cancels_nobody_else() -> None:
+    async def end() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    hook = Hook()
+    hook.on("post-finish")(end)
+    with pytest.raises(HookError, match="CancelledError"):
+        await _transport(hook).call(PostFinish(Upload("u")))
+
+
 @pytest.mark.parametrize("is_async", [True, False])
 @pytest.mark.parametrize(
     ("error", "said"),
@@ -231,6 +269,7 @@ async def test_a_plain_function_that_gives_a_coroutine_is_told_to_be_async() -> 
         (SystemExit(3), "SystemExit: 3"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
         (asyncio.CancelledError(), "CancelledError"),
+        (GeneratorExit(), "RuntimeError: it raised GeneratorExit"),
         (ExceptionGroup("unhandled errors in a TaskGroup", [OSError("no route")]), "OSError: no route"),
         (StopIteration(), "StopIteration: next() found nothing more"),
     ],

@@ -94,7 +94,7 @@ async def test_many_short_bodies_are_told_once_in_an_interval() -> None:
             pass
     await asyncio.sleep(0)
     assert asked.offsets == []
-    progress._courses[UploadId("a")].asked_at -= 61
+    progress._courses[UPLOAD.id, UPLOAD.created_at].asked_at -= 61
     with progress.watch(Stored(replace(UPLOAD, offset=20)), body(1), Caller()):
         pass
     await asked.again() if not asked.offsets else None
@@ -107,7 +107,7 @@ async def test_a_finished_upload_is_not_told_of_any_more() -> None:
     progress = Progress(asked, 60.0)
     stored = Stored(UPLOAD)
     with progress.watch(stored, body(90), Caller()):
-        progress._courses[UploadId("a")].asked_at -= 61
+        progress._courses[UPLOAD.id, UPLOAD.created_at].asked_at -= 61
         stored.upload = replace(UPLOAD, offset=100, state=State.AVAILABLE)
     await asyncio.sleep(0)
     assert (asked.offsets, progress._tasks) == ([], set())
@@ -156,3 +156,19 @@ async def test_closing_ends_what_is_being_asked() -> None:
         await asked.again()
     await progress.aclose()
     assert progress._tasks == set()
+
+
+async def test_what_stopped_an_upload_does_not_stop_the_next_one_of_its_id() -> None:
+    asked = Asked()
+    asked.says = Reply(413)
+    progress = Progress(asked, INTERVAL)
+    first = Stored(replace(UPLOAD, is_named=True, created_at=1.0))
+    stopped, going = body(5), body()
+    with progress.watch(first, stopped, Caller()):
+        await asked.again()
+        await asyncio.sleep(0)
+    assert stopped.error is not None
+    asked.says = None
+    with progress.watch(Stored(replace(first.upload, created_at=2.0, offset=0)), going, Caller()):
+        assert going.error is None
+    await progress.aclose()

@@ -24,11 +24,18 @@ def test_a_stored_upload_is_told_whole() -> None:
     assert (told.storage, told.digest, told.created_at, told.is_partial) == ({"Type": "memory"}, "sha256:00", 5.0, True)
 
 
-def test_what_a_hook_writes_into_metadata_is_not_in_the_upload() -> None:
-    told = records.describe(MADE, {})
-    assert isinstance(told.metadata, dict)
-    told.metadata["c"] = "d"
-    assert MADE.metadata == Metadata("a Yg==", {"a": "b"})
+def test_what_a_hook_writes_into_its_upload_is_not_in_ours() -> None:
+    for told in (records.describe(MADE, {}), records.describe_new(MADE)):
+        told.metadata["a"] = "changed"  # type: ignore[index]  # types do not keep it from that
+    assert MADE.metadata.values == {"a": "b"}
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udcff"])
+def test_half_a_character_is_refused(text: str) -> None:
+    with pytest.raises(HookError, match=r"HTTPResponse\.Body: .* half a character"):
+        records.reply_of(Response(body=text))
+    with pytest.raises(HookError, match=r"MetaData, name: .* half a character"):
+        records.changed(MADE, Change(metadata={"name": text}), STORE)
 
 
 def test_a_new_upload_has_no_id_yet() -> None:

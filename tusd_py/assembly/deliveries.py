@@ -52,15 +52,19 @@ class Deliveries:
         listeners: Sequence[Listener],
         queue: MemoryQueue | SqliteQueue,
         store: HookStore,
-        lost: asyncio.Event,
         *,
         progress_seconds: float = 1.0,
         observer: Observer = NOBODY,
     ) -> None:
         self.queue = queue
-        self.lost = lost
+        self.lost = asyncio.Event()
         self.dispatcher = Dispatcher(listeners, queue, store, progress_seconds=progress_seconds, observer=observer)
         self._settler = Settler(store.settle)
+
+    def tell_loss(self) -> None:
+        """The queue has lost jobs."""
+        self.dispatcher.forget_told()
+        self.lost.set()
 
     @asynccontextmanager
     async def running(self, *, has_worker: bool, grace_seconds: float) -> AsyncIterator[None]:
@@ -96,10 +100,10 @@ def make_store_and_deliveries(config: Config, locker: Locker, observer: Observer
     store = make_store(config, locker, is_asked_first=is_asked_first)
     if not listeners:
         return store, None
-    lost = asyncio.Event()
-    queue = make_queue(config, own_folder(config), lost.set)
+    queue = make_queue(config, own_folder(config), lambda: deliveries.tell_loss())
     seconds = config.progress_hooks_interval
-    return store, Deliveries(listeners, queue, store, lost, progress_seconds=seconds, observer=observer)
+    deliveries = Deliveries(listeners, queue, store, progress_seconds=seconds, observer=observer)
+    return store, deliveries
 
 
 @asynccontextmanager

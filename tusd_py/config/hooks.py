@@ -60,7 +60,7 @@ def check_event(item: str) -> None:
 def check_receiver(item: str) -> None:
     parts = urlsplit(item)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0 or parts.fragment:
-        raise ValueError(f"{item!r} is no address that begins with http:// or https://")
+        raise ValueError("one is no address that begins with http:// or https://")  # it may hold a password
 
 
 def check_text(item: str) -> None:
@@ -86,6 +86,7 @@ class Hooks:
     hooks_http: tuple[str, ...] = setting(
         (), Listing("addresses that begin with http:// or https://, separated by commas", check_receiver), HOOKS,
         "Where to POST events, as tusd does. Several are asked in this order, after those of hooks and hooks-dir.",
+        is_secret=True,  # it may have a password or a token in it
     )  # fmt: skip
     hooks_enabled_events: tuple[str, ...] = setting(
         DEFAULT_EVENTS, Listing("events, separated by commas: " + ", ".join(EVENTS), check_event), HOOKS,

@@ -72,8 +72,9 @@ class Queue(Protocol):
         ...
 
     async def put_again(self, jobs: Sequence[Job]) -> set[UploadId]:
-        """The same of jobs that may have been put before. Their uploads of which nothing is owed, as of the same
-        moment: all that was to be done is over."""
+        """The same of jobs that may have been put before, in whole uploads: those of an upload of whose last event one
+        is here already, for whichever hook, are passed over, since others may have been over for too long to be known.
+        Their uploads of which nothing is owed, as of the same moment: all that was to be done is over."""
         ...
 
     async def claim(self, capacity: Mapping[str, int], lease_seconds: float) -> list[Claim]:

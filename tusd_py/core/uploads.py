@@ -244,7 +244,7 @@ class Uploads:
         try:
             stored = await self._store.create(upload, first_bytes)
         except FileExistsError:
-            if not upload.is_named:
+            if not (upload.is_named or upload.place):
                 raise
             raise upload_exists() from None
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +32,10 @@ log = logging.getLogger("tusd_py.hooks")
 
 _REMEMBERED = (EventType.POST_CREATE, EventType.POST_FINISH)
 """What a store can tell of again. In this order."""
+
+_MOST_CREATED = 10_000
+_KNOWN_SECONDS = 6 * 24 * 3600.0
+"""For so long, surely, a queue knows what it had."""
 
 _LEAST_REFUSAL = 400
 _REFUSALS = {  # tusd's, and ours for what it does not have
@@ -80,6 +85,7 @@ class Dispatcher:
         self._outbox = Outbox(queue)
         self._places = places
         self._observer = observer
+        self._created: OrderedDict[UploadId, None] = OrderedDict()  # by this process, and the queue was told
         self._progress = Progress(self._ask_about_progress, progress_seconds)
 
     async def start(self) -> None:
@@ -129,8 +135,17 @@ class Dispatcher:
         return upload
 
     async def tell(self, event: EventType, upload: Upload, caller: Caller) -> None:
-        jobs = [self._job(each, event, upload, caller) for each in self._listening[event]]
-        if event in _REMEMBERED:
+        jobs = self._jobs(event, upload, caller)
+        if event is EventType.POST_CREATE:
+            if self._outbox.add(jobs):
+                self._created[upload.id] = None
+                if len(self._created) > _MOST_CREATED:
+                    self._created.popitem(last=False)
+        elif event is EventType.POST_FINISH:
+            # That it was made may have been lost since: by a crash, with the queue, or for want of room.
+            is_known = self._created.pop(upload.id, upload) is None
+            if not is_known and time.time() - upload.created_at < _KNOWN_SECONDS:
+                jobs = self._jobs(EventType.POST_CREATE, upload, NO_CALLER) + jobs
             self._outbox.add(jobs)
         else:
             await self._queue.put(jobs)
@@ -138,10 +153,13 @@ class Dispatcher:
     async def remind(self, uploads: Sequence[Upload]) -> set[UploadId]:
         if not self.wants(EventType.POST_FINISH):
             return {upload.id for upload in uploads}
-        told = [(each, event) for each in uploads for event in _REMEMBERED]
-        jobs = [self._job(hook, event, each, NO_CALLER) for each, event in told for hook in self._listening[event]]
+        jobs = [job for each in uploads for event in _REMEMBERED for job in self._jobs(event, each, NO_CALLER)]
         await self._outbox.sent()
         return await self._queue.put_again(jobs)
+
+    def forget_told(self) -> None:
+        """The queue has lost what it was told."""
+        self._created.clear()
 
     async def forget(self, upload_id: UploadId) -> None:
         await self._outbox.drop(upload_id)
@@ -237,6 +255,9 @@ class Dispatcher:
             access = Access(mode or AccessMode.READ, (told,) if told is not None else ())
             return PreAccess(told or _NO_UPLOAD, request, access=access)
         return EVENT_CLASSES[event_type](told or _NO_UPLOAD, request)
+
+    def _jobs(self, event_type: EventType, upload: Upload, caller: Caller) -> list[Job]:
+        return [self._job(each, event_type, upload, caller) for each in self._listening[event_type]]
 
     def _job(self, listener: Listener, event_type: EventType, upload: Upload, caller: Caller) -> Job:
         key = records.key_of(upload, event_type, listener.name)

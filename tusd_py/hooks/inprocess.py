@@ -14,6 +14,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import anyio
+
 from tusd_py import logs
 from tusd_py.core.events import EventType, Reply
 from tusd_py.hooks.contract import GO_ON, Answer, Change, Event, Handler, Hook, HookError, Response, Upload
@@ -29,6 +31,13 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "pre-finish": ("reject", "respond"),
     "pre-terminate": ("reject",),
 }
+
+
+GRACE_SECONDS = 1.0
+"""What an async handler has, when its time is up, to end."""
+
+
+_CLOSED = "it raised GeneratorExit"  # which, as it is, would mean that we are being closed
 
 
 class HandlerRaised(HookError):
@@ -50,6 +59,7 @@ class InProcess:
         self._settings = settings
         self._open_stream = open_stream
         self._threads = Threads(name, threads)
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._handlers_log = logging.getLogger(f"tusd_py.hooks.{name}")
 
     @property
@@ -121,14 +131,46 @@ class InProcess:
         }
         arguments = {name: given[name] for name in handler.parameters}
         if _is_async(handler):
-            return await handler.function(**arguments)
+            return await self._apart(handler, arguments)
 
         def function(errand: Errand) -> object:
             if stream is not None:
                 arguments["stream"] = ThreadStream(stream, errand)
-            return handler.function(**arguments)
+            try:
+                return handler.function(**arguments)
+            except GeneratorExit as error:
+                raise RuntimeError(_CLOSED) from error
 
         return await self._threads.run(_name(handler), function)
+
+    async def _apart(self, handler: Handler, arguments: Mapping[str, Any]) -> object:
+        """What an async handler returns or raises. It has a task of its own, so that one that swallows its cancellation
+        or cancels its task holds nobody: it is abandoned."""
+
+        async def work() -> tuple[object, BaseException | None]:
+            try:
+                return await handler.function(**arguments), None
+            except BaseException as error:  # of whatever kind: a loop would end of some
+                return None, RuntimeError(_CLOSED) if isinstance(error, GeneratorExit) else error
+
+        task = asyncio.create_task(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            await asyncio.wait([task])
+        except BaseException:
+            task.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task], timeout=GRACE_SECONDS)
+            if not task.done():
+                advice = "it swallows CancelledError and goes on for ever: let it raise that again"
+                name = _name(handler)
+                logs.event(_log, "HookAbandoned", level=logging.WARNING, hook=self.name, function=name, advice=advice)
+            raise
+        answer, error = task.result()
+        if error is not None:
+            raise error
+        return answer
 
 
 def changed(event: Event, change: Change) -> Event:

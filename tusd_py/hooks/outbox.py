@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from itertools import islice
 
 import anyio
 
@@ -38,36 +37,41 @@ class Outbox:
         self._putting = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._is_full = False
+        self._moved = asyncio.Event()  # set, and another one made, when something left `_waiting`
 
-    def add(self, jobs: Sequence[Job]) -> None:
-        self._waiting.extend(jobs)
-        if len(self._waiting) > MOST_WAITING:
+    def add(self, jobs: Sequence[Job]) -> bool:
+        """All of them, which are about one upload, or none: then there is no room."""
+        if len(self._waiting) + len(jobs) > MOST_WAITING:
             if not self._is_full:
                 event(
                     log, "HooksPutOff", level=logging.WARNING, advice="the next sweep tells them what is left out now"
                 )
             self._is_full = True
-            while len(self._waiting) > MOST_WAITING:
-                self._waiting.pop()  # the newest, so that no event overtakes another
+            return False
+        self._waiting.extend(jobs)
         if self._task is None:
             self._task = asyncio.create_task(self._send())
+        return True
 
     async def drop(self, upload_id: UploadId) -> None:
         """Forget what is still here about an upload; what was here is in the queue by then."""
         kept = [job for job in self._waiting if job.upload_id != upload_id]
         if len(kept) != len(self._waiting):
             self._waiting = deque(kept)
+            self._tell_moved()
             async with self._putting:
                 pass
 
     async def sent(self) -> None:
-        """Wait until nothing is on its way."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        """Wait until what is here now is in the queue; not for what comes meanwhile, which may have no end."""
+        last = self._waiting[-1] if self._waiting else None
+        while self._task is not None and any(job is last for job in self._waiting):
+            await self._moved.wait()
 
     async def aclose(self, within_seconds: float = 2.0) -> None:
         with anyio.move_on_after(within_seconds):
-            await self.sent()
+            while self._task is not None:
+                await asyncio.wait([self._task])
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -76,7 +80,7 @@ class Outbox:
         pause_seconds = _FIRST_PAUSE_SECONDS
         try:
             while self._waiting:
-                batch = list(islice(self._waiting, MOST_AT_ONCE))
+                batch = self._batch()
                 try:
                     async with self._putting:
                         await self._queue.put(batch)
@@ -91,9 +95,25 @@ class Outbox:
                     await asyncio.sleep(_GATHER_SECONDS)
         finally:
             self._task = None
+            self._tell_moved()
+
+    def _batch(self) -> list[Job]:
+        """The next, with all that is about the last of their uploads: one that is in the queue in part looks done as
+        soon as that part is."""
+        batch: list[Job] = []
+        for job in self._waiting:
+            if len(batch) >= MOST_AT_ONCE and job.upload_id != batch[-1].upload_id:
+                break
+            batch.append(job)
+        return batch
 
     def _forget(self, batch: Sequence[Job]) -> None:
         """Of those that were put, some may have been dropped meanwhile."""
         put = {job.key for job in batch}
         while self._waiting and self._waiting[0].key in put:
             self._waiting.popleft()
+        self._tell_moved()
+
+    def _tell_moved(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()

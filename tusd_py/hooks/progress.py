@@ -53,7 +53,7 @@ class Progress:
         self._ask = ask
         self._interval_seconds = interval_seconds
         self._bodies: dict[Body, _Watched] = {}
-        self._courses: OrderedDict[UploadId, _Course] = OrderedDict()
+        self._courses: OrderedDict[tuple[UploadId, float], _Course] = OrderedDict()  # ids may come again
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -80,12 +80,13 @@ class Progress:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _course(self, upload: Upload) -> _Course:
-        course = self._courses.get(upload.id)
+        key = upload.id, upload.created_at
+        course = self._courses.get(key)
         if course is None:
-            course = self._courses[upload.id] = _Course(time.monotonic(), upload.offset)
+            course = self._courses[key] = _Course(time.monotonic(), upload.offset)
             if len(self._courses) > _MOST_KNOWN:
                 self._courses.popitem(last=False)
-        self._courses.move_to_end(upload.id)
+        self._courses.move_to_end(key)
         return course
 
     def _keep_looking(self) -> None:

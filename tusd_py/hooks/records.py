@@ -63,6 +63,7 @@ def changed(upload: core.Upload, change: Change, places: Places) -> core.Upload:
         for key in change.metadata:
             if not _METADATA_KEY.fullmatch(key):
                 raise HookError(f"ChangeFileInfo.MetaData: {key!r} is no key: visible ASCII, without spaces and commas")
+            _refuse_halves(f"ChangeFileInfo.MetaData, {key}", change.metadata[key])
         upload = replace(upload, metadata=core.Metadata.of(change.metadata))
     if change.storage:
         try:
@@ -81,4 +82,13 @@ def reply_of(response: Response | None) -> Reply | None:
             raise HookError(f"HTTPResponse.Header: {name!r}: {value!r} cannot stand in a header")
         if name.lower() in _FRAMING:
             raise HookError(f"HTTPResponse.Header: {name} is not a hook's to say")
+    _refuse_halves("HTTPResponse.Body", response.body)
     return Reply(response.status, response.headers, response.body)
+
+
+def _refuse_halves(where: str, text: str) -> None:
+    """JSON and Python let half a character (a lone surrogate) through, which nobody could send."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise HookError(f"{where}: {text[error.start]!r} is half a character (a surrogate), which is no text") from None

@@ -79,8 +79,11 @@ class MemoryQueue:
         self._wakeups.wake()
 
     async def put_again(self, jobs: Sequence[Job]) -> set[UploadId]:
-        await self.put(jobs)
-        return self._settled({job.upload_id for job in jobs})
+        last = {job.upload_id: job.event for job in jobs}
+        ends = [job for job in jobs if job.event == last[job.upload_id]]
+        known = {job.upload_id for job in ends if job.key in self._entries}
+        await self.put([job for job in jobs if job.upload_id not in known])
+        return self._settled(set(last))
 
     async def claim(self, capacity: Mapping[str, int], lease_seconds: float) -> list[Claim]:
         async def take() -> tuple[list[Claim], float]:

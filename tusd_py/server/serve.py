@@ -29,6 +29,7 @@ from tusd_py.errors import ConfigError
 from tusd_py.logs import event
 from tusd_py.server.accepting import Acceptor
 from tusd_py.server.bounds import Admission, Bounds
+from tusd_py.server.leaving import LAST_SECONDS, leave_after
 from tusd_py.server.lifeline import BEAT, LEAVING, READY, Lifeline
 from tusd_py.server.protocol import TusProtocol
 from tusd_py.server.refusals import Counter
@@ -129,6 +130,7 @@ class Server(uvicorn.Server):
         self._is_retiring = False
         self._exit_code = 0
         self._news = asyncio.Event()
+        self._last: threading.Timer | None = None
 
     def serve_until_stopped(self) -> int:
         options = self._options
@@ -143,6 +145,8 @@ class Server(uvicorn.Server):
             with asyncio.Runner(loop_factory=self._loop_factory) as runner:
                 runner.run(self.serve())
         finally:
+            if self._last is not None:
+                self._last.cancel()
             self._listeners.close()
             self._operations.close()
         return self._exit_code
@@ -336,6 +340,7 @@ class Server(uvicorn.Server):
                 await self._drain()
         except TimeoutError:
             await self._cancel()
+        self._last = leave_after(self._options.shutdown_timeout_seconds + LAST_SECONDS, self._exit_code or 1)
         await self.lifespan.shutdown()
 
     def _close_connections(self) -> None:

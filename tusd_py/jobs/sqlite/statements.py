@@ -71,6 +71,8 @@ SELECT :key, :upload_id, :event, :hook,
 WHERE true ON CONFLICT (key) DO NOTHING
 """
 
+KNOWN = "SELECT 1 FROM jobs WHERE key = ?"
+
 SOONEST = "SELECT min(ready_at) FROM jobs WHERE hook = ? AND ready_at IS NOT NULL"
 
 READY = """
@@ -167,8 +169,11 @@ def put(connection: sqlite3.Connection, jobs: Iterable[Job], now: float) -> None
 
 
 def put_again(connection: sqlite3.Connection, jobs: Sequence[Job], now: float) -> set[UploadId]:
-    put(connection, jobs, now)
-    return _settled(connection, {job.upload_id for job in jobs})
+    last = {job.upload_id: job.event for job in jobs}
+    ends = [job for job in jobs if job.event == last[job.upload_id]]
+    known = {job.upload_id for job in ends if connection.execute(KNOWN, (job.key,)).fetchone()}
+    put(connection, (job for job in jobs if job.upload_id not in known), now)
+    return _settled(connection, last)
 
 
 def soonest(connection: sqlite3.Connection, hooks: Iterable[str]) -> float:

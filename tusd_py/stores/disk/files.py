@@ -217,9 +217,9 @@ class Files:
         """Raise ValueError for a place that no upload's bytes may have."""
         directory = self.directory
         path = os.path.normpath(os.path.join(directory, place))
-        if not path.startswith(directory + "/") or place.endswith("/"):
+        if not path.startswith(directory + "/") or place.endswith("/") or "\0" in place:
             raise ValueError(f"Path {place!r} is no file below the upload directory")
-        if path.startswith(f"{directory}/{WORK_FOLDER}/") or path.endswith(".info"):
+        if f"{path}/".startswith(f"{directory}/{WORK_FOLDER}/") or path.endswith(".info"):
             raise ValueError(f"Path {place!r} is the server's own")
 
     def create(self, record: Record, *, is_recorded: bool = True) -> int:
