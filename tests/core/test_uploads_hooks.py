@@ -16,6 +16,7 @@ from tusd_py.core.events import AccessMode, Caller, EventType
 from tusd_py.core.ports import StoredUpload
 from tusd_py.core.rules import Rules
 from tusd_py.core.upload import Metadata, State, Upload, UploadId
+from tusd_py.core.uploads import Uploads
 from tusd_py.errors import BackendError, HookFailed, Refused, Stopped
 
 pytestmark = pytest.mark.anyio
@@ -305,6 +306,17 @@ async def test_a_finished_upload_is_told_again_until_nothing_is_owed(scene: Scen
 async def test_without_hooks_that_hear_of_it_nothing_is_owed() -> None:
     scene = Scene(hooks=Noted(EventType.POST_FINISH, EventType.PRE_ACCESS))
     await scene.create(5, b"hello")
+    assert [each async for each in scene.store.unfinished()] == []
+
+
+async def test_what_is_owed_is_kept_for_days_while_there_are_no_hooks(scene: Scene, hooks: Noted) -> None:
+    """A server that was started without them by mistake must not forget it."""
+    made = await scene.create(5, b"hello")
+    scene.uploads = Uploads(scene.store, scene.locker, Rules())
+    await scene.uploads.sweep()
+    assert [each.id async for each in scene.store.unfinished()] == [made.id]
+    scene.age(made.id, 8 * 24 * 3600)
+    await scene.uploads.sweep()
     assert [each async for each in scene.store.unfinished()] == []
 
 

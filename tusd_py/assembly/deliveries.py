@@ -100,7 +100,11 @@ def make_store_and_deliveries(config: Config, locker: Locker, observer: Observer
     store = make_store(config, locker, is_asked_first=is_asked_first)
     if not listeners:
         return store, None
-    queue = make_queue(config, own_folder(config), lambda: deliveries.tell_loss())
+
+    def on_loss() -> None:
+        deliveries.tell_loss()
+
+    queue = make_queue(config, own_folder(config), on_loss)
     seconds = config.progress_hooks_interval
     deliveries = Deliveries(listeners, queue, store, progress_seconds=seconds, observer=observer)
     return store, deliveries

@@ -21,6 +21,8 @@ from tusd_py.logs import event
 
 log = logging.getLogger("tusd_py.uploads")
 
+_KEPT_SECONDS = 7 * 24 * 3600.0
+
 
 class Announcer:
     """One for each process. Nothing here waits for anybody but hooks, and for those only if there are any."""
@@ -80,8 +82,17 @@ class Announcer:
         return self._hooks.wants(EventType.POST_FINISH)
 
     async def remind(self, uploads: Sequence[Upload]) -> set[UploadId]:
-        """Tell of finished uploads again; which of them are owed nothing."""
-        return await self._hooks.remind(uploads)
+        """Tell of finished uploads again; which of them are owed nothing.
+
+        While no hook wants to hear of them they are kept for some days: it may be missing by mistake.
+        """
+        if self.owes_finish:
+            return await self._hooks.remind(uploads)
+        old = {upload.id for upload in uploads if upload.touched_at < time.time() - _KEPT_SECONDS}
+        if len(old) < len(uploads):
+            advice = "hooks were to hear of these, and there are none for post-finish: start with them"
+            event(log, "NobodyToTell", level=logging.WARNING, uploads=len(uploads) - len(old), advice=advice)
+        return old
 
     async def goes(self, upload: Upload, caller: Caller) -> None:
         """An upload is about to be removed, for good: its lock is held. Afterwards nobody could tell of it any more, so

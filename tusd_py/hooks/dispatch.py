@@ -151,8 +151,6 @@ class Dispatcher:
             await self._queue.put(jobs)
 
     async def remind(self, uploads: Sequence[Upload]) -> set[UploadId]:
-        if not self.wants(EventType.POST_FINISH):
-            return {upload.id for upload in uploads}
         jobs = [job for each in uploads for event in _REMEMBERED for job in self._jobs(event, each, NO_CALLER)]
         await self._outbox.sent()
         return await self._queue.put_again(jobs)
