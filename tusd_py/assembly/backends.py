@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -112,6 +113,21 @@ def own_folder(config: Config) -> Path:
     place = "\n".join((config.s3_endpoint, config.s3_bucket, config.s3_object_prefix))
     name = f"tusd-py-{os.getuid()}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
     return Path(tempfile.gettempdir(), name)
+
+
+def made_own_folder(config: Config) -> Path:
+    """The same, made if it is missing. Raises ConfigError for one in the temporary folder that is somebody else's, who
+    knows its name and could put events for hooks there."""
+    folder = own_folder(config)
+    try:
+        os.makedirs(folder, 0o700, exist_ok=True)
+        found = os.lstat(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}") from error
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    if config.s3_bucket and not is_ours:
+        raise ConfigError(f"{folder} is not this user's alone: remove it, or set TMPDIR to a folder that is")
+    return folder
 
 
 async def start_backends(stack: AsyncExitStack, locker: Locker, store: AnyStore) -> None:

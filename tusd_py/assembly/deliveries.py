@@ -8,10 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from pathlib import Path
 from typing import Protocol
 
-from tusd_py.assembly.backends import AnyStore, Locker, make_locker, make_store, own_folder, start_backends
+from tusd_py.assembly.backends import (
+    AnyStore,
+    Locker,
+    made_own_folder,
+    make_locker,
+    make_store,
+    own_folder,
+    start_backends,
+)
 from tusd_py.assembly.hooking import make_listeners
 from tusd_py.config import Config
 from tusd_py.core.events import EventType
@@ -32,16 +39,18 @@ class HookStore(Expires, Places, ServesRanges, Protocol):
     """What hooks need of a store."""
 
 
-def queue_file(config: Config, folder: Path) -> str:
-    return config.jobs_file or str(folder / "jobs.sqlite")
+def queue_file(config: Config) -> str:
+    """Beside what else the processes of this machine share that share uploads."""
+    return config.jobs_file or str(own_folder(config) / "jobs.sqlite")
 
 
-def make_queue(config: Config, folder: Path, on_loss: Callable[[], None] = lambda: None) -> MemoryQueue | SqliteQueue:
-    """`folder` is where the processes of this machine that share uploads keep what they share. `on_loss` hears that
-    what is owed is to be found again by the uploads."""
+def make_queue(config: Config, on_loss: Callable[[], None] = lambda: None) -> MemoryQueue | SqliteQueue:
+    """`on_loss` hears that what is owed is to be found again by the uploads. Raises ConfigError."""
     if config.jobs == "memory":
         return MemoryQueue()
-    return SqliteQueue(queue_file(config, folder), on_loss=on_loss)
+    if not config.jobs_file:
+        made_own_folder(config)
+    return SqliteQueue(queue_file(config), on_loss=on_loss)
 
 
 class Deliveries:
@@ -104,7 +113,7 @@ def make_store_and_deliveries(config: Config, locker: Locker, observer: Observer
     def on_loss() -> None:
         deliveries.tell_loss()
 
-    queue = make_queue(config, own_folder(config), on_loss)
+    queue = make_queue(config, on_loss)
     seconds = config.progress_hooks_interval
     deliveries = Deliveries(listeners, queue, store, progress_seconds=seconds, observer=observer)
     return store, deliveries

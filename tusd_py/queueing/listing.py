@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from tusd_py.assembly.backends import own_folder
 from tusd_py.assembly.deliveries import make_queue, queue_file
 from tusd_py.config import Config
 from tusd_py.core.jobs import JobState, JobStatus, Queue
@@ -39,7 +38,7 @@ def run(words: Sequence[str], config: Config, tell: Tell) -> int:
 
 
 async def _with_queue(config: Config, act: Callable[[Queue], Awaitable[int]], tell: Tell) -> int:
-    path = queue_file(config, own_folder(config))
+    path = queue_file(config)
     if not os.path.exists(path):
         tell(f"nothing is owed: there is no queue at {path}\n")
         return 0
@@ -53,7 +52,7 @@ async def _with_queue(config: Config, act: Callable[[Queue], Awaitable[int]], te
 
 @asynccontextmanager
 async def _opened(config: Config) -> AsyncIterator[Queue]:
-    queue = make_queue(config, own_folder(config))
+    queue = make_queue(config)
     try:
         if isinstance(queue, SqliteQueue):
             await queue.start()
