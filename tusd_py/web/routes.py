@@ -102,7 +102,7 @@ class TusEndpoint:
                 log,
                 "NoLifespan",
                 level=logging.WARNING,
-                advice="nothing expires and no hook is told: run this app's lifespan in that of the app it is mounted in",
+                advice="nothing expires, no hook is told: run this app's lifespan in that of the app it is mounted in",
             )
 
     def _refuse_unwanted(self, headers: Headers) -> None:
