@@ -242,7 +242,7 @@ def test_a_hanging_loop_writes_down_where(run: Run) -> None:
     # One of two: what both write at the same moment would be mixed.
     hang = "lambda self: time.sleep(99) if self._lifeline.orders.slot == 0 else False"
     blocked = f"import time; from tusd_py.server.serve import Server; Server._take_strays = {hang}"
-    server = run(*TWO, changes=f"supervise.HANG_SECONDS = 3.0\nif 'worker' in sys.argv: {blocked}")
+    server = run(*TWO, changes=f"supervise.HANG_SECONDS = 3.0\nif 'serving-worker' in sys.argv: {blocked}")
     server.wait_for_log("killed by SIGABRT", 1)
     assert "Fatal Python error: Aborted" in server.log
     assert "in main_loop" in server.log
@@ -279,7 +279,7 @@ def test_nobody_outlives_the_supervisor(run: Run) -> None:
 def test_a_worker_that_hangs_does_not_outlive_the_supervisor_either(run: Run) -> None:
     blocked = "import time; from tusd_py.server.serve import Server; Server._take_strays = lambda _: time.sleep(99)"
     worker = f"import tusd_py.server.serve as s; s.CANCEL_GRACE_SECONDS = 0.1; {blocked}"
-    server = run(*TWO, "--shutdown-timeout", "0", changes=f"if 'worker' in sys.argv: {worker}")
+    server = run(*TWO, "--shutdown-timeout", "0", changes=f"if 'serving-worker' in sys.argv: {worker}")
     workers = server.workers()
     assert len(workers) == 2
     server.send(signal.SIGKILL)
@@ -475,7 +475,7 @@ def test_sigterm_before_it_is_ready(run: Run) -> None:
     """Workers that have only been started are ended, and nothing is announced."""
     changes = """
 import os, signal, time
-if 'worker' in sys.argv: time.sleep(99)
+if 'serving-worker' in sys.argv: time.sleep(99)
 def early(number, handler, install=signal.signal):
     install(number, handler)
     if number == signal.SIGCHLD: os.kill(os.getpid(), signal.SIGTERM)

@@ -84,15 +84,16 @@ class Announcer:
     async def remind(self, uploads: Sequence[Upload]) -> set[UploadId]:
         """Tell of finished uploads again; which of them are owed nothing.
 
-        While no hook wants to hear of them they are kept for some days: it may be missing by mistake.
+        Where no hook wants to hear of them, and some did, they are kept for days: it may be missing by mistake.
         """
         if self.owes_finish:
             return await self._hooks.remind(uploads)
-        old = {upload.id for upload in uploads if upload.touched_at < time.time() - _KEPT_SECONDS}
-        if len(old) < len(uploads):
+        since = time.time() - _KEPT_SECONDS
+        kept = {upload.id for upload in uploads if upload.is_heard and upload.touched_at > since}
+        if kept:
             advice = "hooks were to hear of these, and there are none for post-finish: start with them"
-            event(log, "NobodyToTell", level=logging.WARNING, uploads=len(uploads) - len(old), advice=advice)
-        return old
+            event(log, "NobodyToTell", level=logging.WARNING, uploads=len(kept), advice=advice)
+        return {upload.id for upload in uploads} - kept
 
     async def goes(self, upload: Upload, caller: Caller) -> None:
         """An upload is about to be removed, for good: its lock is held. Afterwards nobody could tell of it any more, so

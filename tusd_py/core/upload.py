@@ -88,7 +88,7 @@ class Upload:
     a final upload is made of. `is_settled` is False when only the lock's holder can tell the offset: after a crash, or
     while it is writing. `digest` is `<algorithm>:<hex>` of all bytes, of finished uploads where that is wanted.
     `is_named`: a hook chose its id, which others may have had before. `place`: where its bytes are, in the words of the
-    store, if that does not follow from the id.
+    store, if that does not follow from the id. `is_heard`: it was made while hooks wanted to hear of its end.
     """
 
     id: UploadId
@@ -106,6 +106,7 @@ class Upload:
     is_settled: bool = True
     is_named: bool = False
     place: str | None = None
+    is_heard: bool = False
 
     @property
     def is_final(self) -> bool:

@@ -182,6 +182,7 @@ class Uploads:
             partials=command.partials,
             created_at=time.time(),
             expire_after_seconds=self._rules.expire_after_seconds,
+            is_heard=self._announcer.owes_finish,
         )
         upload = await self._announcer.ask_create(upload, caller)
         async with self._locker.hold(upload.id, soon):
@@ -326,6 +327,7 @@ class Uploads:
             concat=command.concat,
             created_at=time.time(),
             expire_after_seconds=self._rules.expire_after_seconds,
+            is_heard=self._announcer.owes_finish,
         )
 
 

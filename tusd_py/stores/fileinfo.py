@@ -46,6 +46,7 @@ def encode(upload: Upload, storage: Mapping[str, Any], ours: Mapping[str, Any]) 
             "ExpireAfterSeconds": upload.expire_after_seconds,
             **({"Digest": upload.digest} if upload.digest is not None else {}),
             **({"IsNamed": True} if upload.is_named else {}),
+            **({"IsHeard": True} if upload.is_heard else {}),
             **ours,
         },
     }
@@ -77,6 +78,7 @@ def _upload(data: dict[str, Any], ours: dict[str, Any]) -> Upload:
         expire_after_seconds=ours["ExpireAfterSeconds"],
         digest=ours.get("Digest"),
         is_named=bool(ours.get("IsNamed")),
+        is_heard=bool(ours.get("IsHeard")),
     )
 
 
