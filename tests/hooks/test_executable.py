@@ -87,11 +87,21 @@ def descriptors() -> set[str]:
 
 
 def children() -> list[str]:
+    """But for those that were there before the test, such as servers of other tests."""
     found = []
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError):  # a thread that ended meanwhile
             found += (task / "children").read_text().split()
-    return found
+    return [each for each in found if each not in OTHERS]
+
+
+OTHERS: set[str] = set()
+
+
+@pytest.fixture(autouse=True)
+def _others() -> None:
+    OTHERS.clear()
+    OTHERS.update(children())
 
 
 def is_alive(pid: int) -> bool:
