@@ -6,7 +6,7 @@ How each kind of hook is reached is left to the transports, what they are owed t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -172,37 +172,29 @@ class _House:
 
     def _receiver(self, name: str, url: str) -> Receiver:
         config = self._config
-        return Receiver(
-            ReceiverSettings(
-                name=name,
-                events=self._events(name),
-                url=url,
-                retries=config.hooks_http_retry,
-                backoff_seconds=config.hooks_http_backoff,
-                timeout_seconds=self._option(name).timeout or config.hooks_http_timeout,
-                size_limit_bytes=config.hooks_http_size_limit,
-                forward_headers=config.hooks_http_forward_headers,
-                skip_verify=config.hooks_http_skip_verify,
-                secrets=config.hooks_http_secrets,
-                cloudevents_source=config.hooks_http_cloudevents or None,
-            )
-        )
+        settings = self._receiver_settings(name, self._events(name))
+        headers, skips = config.hooks_http_forward_headers, config.hooks_http_skip_verify
+        return Receiver(replace(settings, url=url, forward_headers=headers, skip_verify=skips))
 
     def _clients(self) -> Receiver:
+        """Those that clients name: they get no headers, and their certificates are always verified."""
         config = self._config
-        return Receiver(
-            ReceiverSettings(
-                name=CLIENTS,
-                events=self._events(CLIENTS) & NAMED_BY_CLIENTS,
-                metadata_key=config.hooks_http_metadata_key,
-                allowed_hosts=config.hooks_http_allowed_hosts,
-                retries=config.hooks_http_retry,
-                backoff_seconds=config.hooks_http_backoff,
-                timeout_seconds=self._option(CLIENTS).timeout or config.hooks_http_timeout,
-                size_limit_bytes=config.hooks_http_size_limit,
-                secrets=config.hooks_http_secrets,
-                cloudevents_source=config.hooks_http_cloudevents or None,
-            )
+        settings = self._receiver_settings(CLIENTS, self._events(CLIENTS) & NAMED_BY_CLIENTS)
+        key, hosts = config.hooks_http_metadata_key, config.hooks_http_allowed_hosts
+        return Receiver(replace(settings, metadata_key=key, allowed_hosts=hosts))
+
+    def _receiver_settings(self, name: str, events: frozenset[EventType]) -> ReceiverSettings:
+        """What all receivers have in common."""
+        config = self._config
+        return ReceiverSettings(
+            name=name,
+            events=events,
+            retries=config.hooks_http_retry,
+            backoff_seconds=config.hooks_http_backoff,
+            timeout_seconds=self._option(name).timeout or config.hooks_http_timeout,
+            size_limit_bytes=config.hooks_http_size_limit,
+            secrets=config.hooks_http_secrets,
+            cloudevents_source=config.hooks_http_cloudevents or None,
         )
 
 

@@ -66,6 +66,11 @@ class Caller:
         self.headers = headers
         self.reply: Reply | None = None
 
+    def add(self, reply: Reply | None) -> None:
+        """What another hook wants said, after those before it."""
+        if reply is not None:
+            self.reply = reply if self.reply is None else self.reply.then(reply)
+
 
 NO_CALLER = Caller()
 

@@ -10,8 +10,8 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from tusd_py.core.body import Body
@@ -130,8 +130,7 @@ class Dispatcher:
                 reason, upload_id = refusal.body or None, upload.id if upload is not None else None
                 log_event(log, "HookRejected", hook=listener.name, type=event, id=upload_id, reason=reason)
                 raise refusal
-            if reply is not None:
-                caller.reply = reply if caller.reply is None else caller.reply.then(reply)
+            caller.add(reply)
         return upload
 
     async def tell(self, event: EventType, upload: Upload, caller: Caller) -> None:
@@ -164,10 +163,8 @@ class Dispatcher:
         # Its end may have been told already, by who tried before, or by one that had its id.
         await self._queue.cancel(upload_id, EventType.POST_TERMINATE)
 
-    @contextmanager
-    def watch(self, stored: StoredUpload, body: Body, caller: Caller) -> Iterator[None]:
-        with self._progress.watch(stored, body, caller):
-            yield
+    def watch(self, stored: StoredUpload, body: Body, caller: Caller) -> AbstractContextManager[None]:
+        return self._progress.watch(stored, body, caller)
 
     # For workers.
 
@@ -238,8 +235,7 @@ class Dispatcher:
             if answer.is_stopped:
                 log_event(log, "HookStopUpload", hook=listener.name, id=upload.id)
                 return reply or Reply()
-            if reply is not None:
-                caller.reply = reply if caller.reply is None else caller.reply.then(reply)
+            caller.add(reply)
         return None
 
     def _event(
