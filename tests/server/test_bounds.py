@@ -9,6 +9,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from ipaddress import ip_network
 from typing import Any
 
@@ -159,6 +160,34 @@ def test_F37_a_storage_that_takes_too_long_is_answered_for_and_goes_on(start: St
     assert app.finished.empty()
     server.in_loop(gate.set)
     assert app.next().body == b"hello"  # it came to its end, and its answer went nowhere
+
+
+def test_F37_the_time_for_which_the_loop_stood_still_is_not_the_storages(start: Start) -> None:
+    """The storage has answered meanwhile, and nobody could hear it. Its answer takes more than one turn of the loop."""
+
+    async def store(seen: Seen, receive: Any, send: Any) -> None:
+        loop = asyncio.get_running_loop()
+        answer = loop.run_in_executor(None, time.sleep, 0.1)
+        loop.call_soon(time.sleep, 0.5)
+        await asyncio.shield(answer)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    server = start(Recorder(store), bounds=bounds(answer_seconds=0.2))
+    with server.connect() as connection:
+        connection.sendall(GET)
+        assert read_answer(connection)[0] == 200
+
+
+def test_F37_a_loop_that_stands_still_again_and_again_answers_late(start: Start) -> None:
+    async def store(seen: Seen, receive: Any, send: Any) -> None:
+        for _ in range(10):
+            time.sleep(0.15)  # this is what is tried
+            await asyncio.sleep(0)
+
+    with start(Recorder(store), bounds=bounds(answer_seconds=0.2)).connect() as connection:
+        connection.sendall(GET)
+        assert read_to_end(connection).startswith(b"HTTP/1.1 503 ")
 
 
 def test_F37_a_late_answer_to_HEAD_is_423_without_a_body(start: Start) -> None:

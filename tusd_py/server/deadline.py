@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+STILL_SECONDS = 0.05
+"""Whoever finds out this much late was kept from it by a loop that stood still."""
+
 
 class Deadline:
     """Calls `is_late` when the time that was set last has come.
 
+    A loop that stood still, for a slow disk or in a frozen process, could not see who was in time: what it lost is
+    given back, once.
     Setting a later time, or none, costs a look at the clock: the timer that runs already finds out when it fires.
     From `hold` to `release` no other time counts; what is set meanwhile begins then.
     """
 
-    __slots__ = ("_due", "_is_held", "_is_late", "_loop", "_next_seconds", "_timer")
+    __slots__ = ("_due", "_is_extended", "_is_held", "_is_late", "_loop", "_next_seconds", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_late: Callable[[], None]) -> None:
         self._loop = loop
         self._is_late = is_late
         self._due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_extended = False
         self._is_held = False
         self._next_seconds: float | None = None
 
@@ -46,6 +52,7 @@ class Deadline:
             self._set(self._next_seconds)
 
     def _set(self, seconds: float) -> None:
+        self._is_extended = False
         self._due = due = self._loop.time() + seconds
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._look)
@@ -65,7 +72,12 @@ class Deadline:
         self._timer = None
         if self._due is None:
             return
-        if self._loop.time() >= self._due:
+        now = self._loop.time()
+        lost_seconds = now - self._due
+        if lost_seconds > STILL_SECONDS and not self._is_extended:
+            self._is_extended = True
+            self._due = now + lost_seconds
+        if now >= self._due:
             self._due = None
             self._is_late()
         else:
