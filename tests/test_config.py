@@ -396,6 +396,7 @@ def test_config_made_in_python_reads_text_as_a_command_line_does():
         ({"file_perms": "999"}, "setting file_perms: '999' is wrong"),
         ({"locker": "etcd"}, "setting locker: 'etcd' is wrong"),
         ({"locker": "redis"}, "--locker redis needs --redis-url"),
+        ({"jobs": "redis"}, "--jobs redis needs --jobs-redis-url or --redis-url"),
         ({"s3_part_size": "5MiB", "s3_min_part_size": "6MiB"}, "--s3-part-size 5242880 is less than"),
         ({"s3_endpoint": "localhost:9000"}, "setting s3_endpoint: 'localhost:9000' is wrong (does not begin with http"),
         ({"page_path": "/files/x"}, "--page-path /files/x/ lies below --base-path /files/, where the uploads are;"),

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -29,7 +30,7 @@ from tusd_py.core.rules import Rules
 from tusd_py.core.uploads import Uploads
 from tusd_py.errors import BackendError, ConfigError, RequestError, TusError
 from tusd_py.logs import event
-from tusd_py.metrics import Metrics
+from tusd_py.metrics import Jobs, Metrics
 from tusd_py.stores.disk import DiskStore
 from tusd_py.web import health, page
 from tusd_py.web.access import Access
@@ -65,7 +66,7 @@ def create_app(config: Config | None = None, *, shared_folder: str | None = None
     metrics = Metrics(shared_folder, slot) if config.expose_metrics else None
     store, deliveries = make_store_and_deliveries(config, locker, metrics or NOBODY)
     relay = make_relay(config, locker)
-    operations = _operations(config, lambda: uploads.is_stopping, store, metrics)
+    operations = _operations(config, lambda: uploads.is_stopping, store, metrics, deliveries)
     provider = tracing.start() if config.tracing else None
     announcer = Announcer(metrics or NOBODY, Feed(relay), deliveries.dispatcher if deliveries else NO_HOOKS)
     uploads = Uploads(store, locker, _rules(config), announcer)
@@ -143,7 +144,11 @@ def _tracing(config: Config, provider: TracerProvider | None, untraced: frozense
 
 
 def _operations(
-    config: Config, is_stopping: Callable[[], bool], store: DiskStore | S3Store, metrics: Metrics | None
+    config: Config,
+    is_stopping: Callable[[], bool],
+    store: DiskStore | S3Store,
+    metrics: Metrics | None,
+    deliveries: Deliveries | None,
 ) -> dict[str, ASGIApp]:
     """What those ask who run the server, by path."""
     apps: dict[str, ASGIApp] = {
@@ -151,8 +156,17 @@ def _operations(
         "/readyz": health.ready(health.Probe(_can_write(store)), is_stopping),
     }
     if metrics is not None:
-        apps[config.metrics_path] = health.metrics(metrics.expose)
+        look = partial(_owed, deliveries) if deliveries is not None else None
+        apps[config.metrics_path] = health.metrics(metrics.expose, look)
     return apps
+
+
+async def _owed(deliveries: Deliveries) -> Jobs | None:
+    """None while the queue cannot say: the other numbers are shown without it."""
+    try:
+        return Jobs(*await deliveries.owed())
+    except BackendError:
+        return None
 
 
 def _page(config: Config, uploads: Uploads) -> dict[str, ASGIApp]:

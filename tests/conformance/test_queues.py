@@ -8,9 +8,10 @@ gets a `wait` that really waits.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.jobs.owed import Clock, claim_one, claim_some, has_none, job
+from tests.lockers.redisserver import RedisServer
 from tusd_py.core.jobs import Claim, JobState, Queue
 from tusd_py.core.upload import UploadId
 from tusd_py.jobs.memory import MemoryQueue
+from tusd_py.jobs.redis import RedisQueue
 from tusd_py.jobs.sqlite import SqliteQueue
 from tusd_py.jobs.sqlite.queue import KEEP_DONE_SECONDS
+from tusd_py.lockers.redis.address import parse
 
 pytestmark = pytest.mark.anyio
 
@@ -53,11 +57,57 @@ async def _two_sqlite(path: Path, clock: Clock) -> AsyncIterator[tuple[Queue, Qu
     await two.aclose()
 
 
+class Redis:
+    """One for all tests of this module, started when the first one wants it; each has a prefix of its own."""
+
+    def __init__(self) -> None:
+        self.path = Path()
+        self.server: RedisServer | None = None
+        self._numbers = itertools.count()
+
+    def queues(self, clock: Clock, count: int) -> list[RedisQueue]:
+        if self.server is None:
+            self.server = RedisServer(self.path)
+            self.server.start()
+        prefix = f"test{next(self._numbers)}:"
+        return [RedisQueue(parse(self.server.url), prefix, clock=clock) for _ in range(count)]
+
+
+REDIS = Redis()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _redis_ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    REDIS.path = tmp_path_factory.mktemp("redis")
+    yield
+    if REDIS.server is not None:
+        REDIS.server.kill()
+        REDIS.server = None
+
+
+@asynccontextmanager
+async def _redis(_path: Path, clock: Clock) -> AsyncIterator[tuple[Queue, Queue]]:
+    (queue,) = REDIS.queues(clock, 1)
+    yield queue, queue
+    await queue.aclose()
+
+
+@asynccontextmanager
+async def _two_redis(_path: Path, clock: Clock) -> AsyncIterator[tuple[Queue, Queue]]:
+    one, two = REDIS.queues(clock, 2)
+    yield one, two
+    await one.aclose()
+    await two.aclose()
+
+
 QUEUES: dict[str, Callable[[Path, Clock], AbstractAsyncContextManager[tuple[Queue, Queue]]]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "sqlite-two": _two_sqlite,
     "sqlite-two-uvloop": _two_sqlite,
+    "redis": _redis,
+    "redis-two": _two_redis,
+    "redis-two-uvloop": _two_redis,
 }
 
 
@@ -453,6 +503,31 @@ class TestOperators:
             JobState.CANCELLED: 1,
         }
 
+    async def test_it_is_told_for_how_long_the_one_that_is_due_for_longest_is(self, queues, wait):
+        one, other = queues
+        both = ["scan", "mail"]
+        assert await one.overdue_seconds(both) == 0
+        await one.put([job(event="a"), job(event="b")])
+        wait(5)
+        await one.put([job(hook="mail"), job("u2", hook="other")])
+        wait(3)
+        assert await other.overdue_seconds(both) == 8
+        assert await other.overdue_seconds(["mail"]) == 3
+        assert await other.overdue_seconds([]) == 0
+        claim = await claim_one(one)
+        assert await other.overdue_seconds(both) == 3
+        wait(LEASE + 1)
+        await one.finish([await claim_one(one, "mail")])
+        assert await other.overdue_seconds(both) == 1  # its lease ran out
+        await one.put_off(claim, 10, "no")
+        wait(9)
+        assert await other.overdue_seconds(both) == 0  # who is behind it is not due either
+        wait(3)
+        assert await other.overdue_seconds(both) == 2
+        await one.bury(await claim_one(one), "no")
+        assert await other.drop(job(event="b").key)
+        assert await other.overdue_seconds(both) == 0
+
     async def test_a_dead_one_is_retried_with_all_attempts_before_it(self, queues):
         one, other = queues
         await one.put([job()])
@@ -570,7 +645,7 @@ class Both:
 
 @given(actions=st.lists(ACTIONS, max_size=60))
 @settings(max_examples=120, deadline=None)
-@pytest.mark.parametrize("kind", ["sqlite", "sqlite-two"])
+@pytest.mark.parametrize("kind", ["sqlite", "sqlite-two", "redis", "redis-two"])
 def test_whatever_is_done_it_is_as_in_memory_and_in_order(kind: str, actions) -> None:
     async def run() -> None:
         clock = Clock()

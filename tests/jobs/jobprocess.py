@@ -1,4 +1,4 @@
-"""A process that uses the queue in the file at PATH, and writes what happened. For `test_sqlite_processes`.
+"""A process that uses the queue in the file at PATH, or in Redis if it is a URL, and writes what happened.
 
 put PATH PREFIX COUNT      put so many jobs, 16 tasks at a time; `put KEY` when each is acknowledged
 once PATH PREFIX COUNT     put the same ones as others do, one after the other; waits for a line before it begins
@@ -17,18 +17,24 @@ import sqlite3
 import sys
 
 from tests.jobs.owed import job
-from tusd_py.core.jobs import Job
+from tusd_py.core.jobs import Job, Queue
 from tusd_py.errors import BackendError
+from tusd_py.jobs.redis import RedisQueue
 from tusd_py.jobs.sqlite import SqliteQueue
 from tusd_py.jobs.worker import Beat, Worker
+from tusd_py.lockers.redis.address import parse
 
 
 def say(line: str) -> None:
     os.write(1, line.encode() + b"\n")
 
 
+def made(path: str) -> Queue:
+    return RedisQueue(parse(path)) if "://" in path else SqliteQueue(path, busy_seconds=30)
+
+
 async def put(path: str, prefix: str, count: str) -> None:
-    queue = SqliteQueue(path)
+    queue = made(path)
     numbers = iter(range(int(count)))
 
     async def some() -> None:
@@ -43,7 +49,7 @@ async def put(path: str, prefix: str, count: str) -> None:
 async def once(path: str, prefix: str, count: str) -> None:
     say("ready")
     sys.stdin.readline()
-    queue = SqliteQueue(path, busy_seconds=30)
+    queue = made(path)
     for number in range(int(count)):
         await queue.put([job(f"{prefix}{number}", payload=str(os.getpid()).encode())])
     await queue.aclose()
@@ -71,7 +77,7 @@ async def hang(path: str, lease_seconds: str) -> None:
 
 
 async def serve(path: str, lease_seconds: float, run) -> None:
-    worker = Worker(SqliteQueue(path), run, {"scan": 8}, lease_seconds)
+    worker = Worker(made(path), run, {"scan": 8}, lease_seconds)
     worker.start()
     say("ready")
     await asyncio.Event().wait()

@@ -28,16 +28,16 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Empty, as it always is after a stop."""
+        """Empty, as it always is after a stop, unless the options are to keep something."""
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("missing: redis-server")
         self._path.mkdir(parents=True, exist_ok=True)
         file = self._path / f"{self.port}.conf"
-        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._path}", *self._options]
-        lines += ["sentinel resolve-hostnames no"] if self._kind else ['save ""', "appendonly no"]
-        if not self._kind:
-            lines.append("enable-debug-command local")
+        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._path}"]
+        lines += [] if self._kind else ['save ""', "appendonly no", "enable-debug-command local"]
+        lines += self._options
+        lines += ["sentinel resolve-hostnames no"] if self._kind else []
         file.write_text("\n".join(lines) + "\n")
         command = [program, str(file), *(["--sentinel"] if self._kind else [])]
         with (self._path / f"{self.port}.log").open("ab") as log:
@@ -62,6 +62,12 @@ class RedisServer:
         ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
         assert ran.returncode == 0, f"{words}: {ran.stdout} {ran.stderr}"
         return ran.stdout.strip()
+
+    def is_primary(self) -> bool:
+        """Whether it is one by now: Sentinel cuts all connections to a replica that it promotes."""
+        with suppress(AssertionError):
+            return "role:master" in self.ask("INFO", "replication")
+        return False
 
     def names(self) -> list[str]:
         """Of all keys."""

@@ -151,7 +151,7 @@ class TestSentinel:
                 turn = ours.hold(ID, Ear())
                 async with turn:
                     primary.kill()
-                    await until(lambda: "role:master" in replica.ask("INFO", "replication"), 15)
+                    await until(replica.is_primary, 15)
                     await until(ours._fleet.requests.is_listening.is_set, 10)
                     await until(theirs._fleet.requests.is_listening.is_set, 10)
                     with pytest.raises(RequestError):

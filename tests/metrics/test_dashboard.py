@@ -32,7 +32,8 @@ def exposed() -> dict[str, set[str]]:
     metrics = Metrics()
     metrics.request_ended("PATCH", 500, "ERR_INTERNAL_SERVER_ERROR", 0.1)
     labels: dict[str, set[str]] = {}
-    for sample in samples(metrics.expose("")[0].decode()):
+    jobs = catalogue.Jobs(dict.fromkeys(catalogue.JOB_STATES, 0), 0.0)
+    for sample in samples(metrics.expose("", jobs)[0].decode()):
         labels.setdefault(sample.name, set()).update(sample.labels)
     return labels
 
@@ -109,6 +110,7 @@ def test_every_value_asked_for_can_occur(title: str, expression: str) -> None:
         "status": set(catalogue.STATUSES),
         "code": set(catalogue.CODES),
         "reason": set(catalogue.REASONS.values()),
+        "state": set(catalogue.JOB_STATES),
     }
     for label, operator, value in re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', expression):
         if label in values and operator in ("=", "!="):
@@ -128,8 +130,8 @@ def test_the_check_finds_mistakes() -> None:
 
 def test_all_metrics_have_their_place(exposed: dict[str, set[str]]) -> None:
     shown = {name for title, expression in _dashboard_expressions() for name, _ in selectors(expression)}
-    for family in catalogue.FAMILIES:
-        assert any(name.startswith(family.name) for name in shown), family.name
+    for wanted in [*(family.name for family in catalogue.FAMILIES), catalogue.JOBS, catalogue.JOB_OLDEST_SECONDS]:
+        assert any(name.startswith(wanted) for name in shown), wanted
 
 
 def test_legends_use_labels_that_are_left() -> None:

@@ -202,6 +202,18 @@ def test_openmetrics_is_valid() -> None:
     assert {"tusd_requests", "tusd_bytes_received", "tusd_uploads_created", "tusd_py_build"} <= names
 
 
+def test_jobs_are_shown_as_the_queue_says_and_not_at_all_when_it_says_nothing() -> None:
+    metrics = Metrics()
+    jobs = catalogue.Jobs({"waiting": 3, "dead": 2, "done": 9}, 1.5)
+    found = {
+        tuple(each.labels.values()): each.value
+        for each in samples(metrics.expose("", jobs)[0].decode())
+        if "_job" in each.name
+    }
+    assert found == {("waiting",): 3, ("running",): 0, ("dead",): 2, (): 1.5}
+    assert b"tusd_py_job" not in metrics.expose("")[0]
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="missing: /proc")
 def test_the_process_is_shown(metrics: Metrics) -> None:
     labels = {"worker": "0", "pid": str(os.getpid())}

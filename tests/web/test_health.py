@@ -226,6 +226,14 @@ async def test_changes_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+async def test_metrics_show_what_was_found_before() -> None:
+    async def look() -> int:
+        return 7
+
+    answer = await ask(health.metrics(lambda accept, found: (f"x {found}\n".encode(), accept or "text/plain"), look))
+    assert answer.body == "x 7\n"
+
+
 async def test_metrics_in_the_format_that_is_asked_for() -> None:
     numbers = Metrics()
     endpoint = health.metrics(numbers.expose)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from tusd_py.assembly.backends import (
     AnyStore,
@@ -30,9 +30,13 @@ from tusd_py.errors import BackendError, ConfigError
 from tusd_py.hooks.contract import Upload
 from tusd_py.hooks.dispatch import Dispatcher, Listener
 from tusd_py.jobs.memory import MemoryQueue
+from tusd_py.jobs.redis import RedisQueue
 from tusd_py.jobs.settler import Settler
 from tusd_py.jobs.sqlite import SqliteQueue
 from tusd_py.jobs.worker import Beat, Worker
+from tusd_py.lockers.redis.address import parse
+
+AnyQueue: TypeAlias = MemoryQueue | SqliteQueue | RedisQueue
 
 
 class HookStore(Expires, Places, ServesRanges, Protocol):
@@ -44,10 +48,12 @@ def queue_file(config: Config) -> str:
     return config.jobs_file or str(own_folder(config) / "jobs.sqlite")
 
 
-def make_queue(config: Config, on_loss: Callable[[], None] = lambda: None) -> MemoryQueue | SqliteQueue:
+def make_queue(config: Config, on_loss: Callable[[], None] = lambda: None) -> AnyQueue:
     """`on_loss` hears that what is owed is to be found again by the uploads. Raises ConfigError."""
     if config.jobs == "memory":
         return MemoryQueue()
+    if config.jobs == "redis":
+        return RedisQueue(parse(config.jobs_redis_url or config.redis_url), config.redis_prefix, on_loss=on_loss)
     if not config.jobs_file:
         made_own_folder(config)
     return SqliteQueue(queue_file(config), on_loss=on_loss)
@@ -59,7 +65,7 @@ class Deliveries:
     def __init__(
         self,
         listeners: Sequence[Listener],
-        queue: MemoryQueue | SqliteQueue,
+        queue: AnyQueue,
         store: HookStore,
         *,
         progress_seconds: float = 1.0,
@@ -69,6 +75,12 @@ class Deliveries:
         self.lost = asyncio.Event()
         self.dispatcher = Dispatcher(listeners, queue, store, progress_seconds=progress_seconds, observer=observer)
         self._settler = Settler(store.settle)
+
+    async def owed(self) -> tuple[dict[str, int], float]:
+        """How many jobs there are of each state, and for how long the one that is due for longest is. Raises
+        BackendError."""
+        counts = {str(state): count for state, count in (await self.queue.counts()).items()}
+        return counts, await self.queue.overdue_seconds(list(self.dispatcher.concurrency))
 
     def tell_loss(self) -> None:
         """The queue has lost jobs."""
@@ -81,7 +93,7 @@ class Deliveries:
         ConfigError for a hook or a queue that cannot work."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.queue.aclose)
-            if isinstance(self.queue, SqliteQueue):
+            if not isinstance(self.queue, MemoryQueue):
                 await self.queue.start()
             stack.push_async_callback(self._settler.aclose)
             stack.push_async_callback(self.dispatcher.aclose)

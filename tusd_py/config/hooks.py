@@ -116,15 +116,21 @@ class Hooks:
         differs="tusd: no limit; a thousand uploads that finish together start a thousand processes.",
     )  # fmt: skip
     jobs: str = setting(
-        "sqlite", Choice("sqlite", "memory"), HOOKS,
+        "sqlite", Choice("sqlite", "redis", "memory"), HOOKS,
         "Where it is kept what hooks are still to hear of, with its failures and next tries. sqlite: a file, for all"
-        " processes of one machine. memory: for one process; what was not done when it ends is found again by the"
-        " uploads, but for post-terminate.",
+        " processes of one machine. redis: for any number of machines, see jobs-redis-url. memory: for one process;"
+        " what was not done when it ends is found again by the uploads, but for post-terminate.",
     )  # fmt: skip
     jobs_file: str = setting(
         "", Path(may_be_empty=True), HOOKS,
         "The file for it, on a local disk of this machine. Empty: below upload-dir, or with S3 in the temporary"
         " folder.",
+    )  # fmt: skip
+    jobs_redis_url: str = setting(
+        "", Text("a URL such as redis://:password@host:6379/1"), HOOKS,
+        "Redis for jobs redis, in any form that redis-url may have. Empty: that of redis-url. Its keys begin with"
+        " redis-prefix and do not expire: it needs maxmemory-policy noeviction, and appendonly yes to outlive a crash.",
+        is_secret=True,
     )  # fmt: skip
     run_jobs: bool = setting(
         True, SWITCH, HOOKS,

@@ -331,15 +331,21 @@ class Config(storage.Storage, hooks.Hooks):
         if self.s3_part_size < self.s3_min_part_size:
             sizes = f"{self.s3_part_size} is less than --s3-min-part-size {self.s3_min_part_size}"
             raise ConfigError(f"--s3-part-size {sizes}: the storage would refuse the parts")
+        self._check_shared()
+        if not self.disable_page:
+            watched = () if self.metrics_port else ("/healthz", "/readyz", self.metrics_path)
+            paths.check_page(self.page_path, self.base_path, self.api_path, watched)
+
+    def _check_shared(self) -> None:
+        """What processes share."""
         if self.locker == "redis" and not self.redis_url:
             raise ConfigError("--locker redis needs --redis-url, as in redis://127.0.0.1:6379")
         if self.locker == "memory" and self.workers > 1:
             raise ConfigError(f"--locker memory is for one process; use --locker file for --workers {self.workers}")
+        if self.jobs == "redis" and not (self.jobs_redis_url or self.redis_url):
+            raise ConfigError("--jobs redis needs --jobs-redis-url or --redis-url, as in redis://127.0.0.1:6379")
         if self.jobs == "memory" and self.workers > 1:
             raise ConfigError(f"--jobs memory is for one process; use --jobs sqlite for --workers {self.workers}")
-        if not self.disable_page:
-            watched = () if self.metrics_port else ("/healthz", "/readyz", self.metrics_path)
-            paths.check_page(self.page_path, self.base_path, self.api_path, watched)
 
 
 SETTINGS: dict[str, Setting] = settings_of(Config, GROUPS)

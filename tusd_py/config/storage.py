@@ -179,9 +179,9 @@ class Storage:
     )  # fmt: skip
     redis_url: str = setting(
         "", Text("a URL such as redis://:password@host:6379/0"), LOCKS,
-        "Redis for locker redis. rediss:// is TLS, unix:///path/redis.sock a socket;"
+        "Redis for locker redis, and for jobs redis. rediss:// is TLS, unix:///path/redis.sock a socket;"
         " redis+sentinel://host:26379,host:26379/service asks Sentinels, redis+cluster://host:6379,host:6379 is a"
-        " Cluster. Needs pip install 'tusd-py[redis]'. All keys expire: use maxmemory-policy noeviction.",
+        " Cluster. Needs pip install 'tusd-py[redis]'. All keys of locks expire: use maxmemory-policy noeviction.",
         differs="tusd: no such setting; its replicas need a balancer that sends each upload to the same one.",
         is_secret=True,
     )  # fmt: skip

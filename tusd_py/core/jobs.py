@@ -129,6 +129,10 @@ class Queue(Protocol):
         """How many there are of each state."""
         ...
 
+    async def overdue_seconds(self, hooks: Sequence[str]) -> float:
+        """For how long a job of these hooks could have been had by now, of all that can: the longest. 0: none can."""
+        ...
+
     async def retry(self, key: str) -> bool:
         """Make a dead or waiting job due now, with all its attempts before it. False: there is none such. It waits for
         what runs of its upload and hook, and goes before what waits and is younger."""

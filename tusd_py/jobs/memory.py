@@ -150,6 +150,10 @@ class MemoryQueue:
             counts[entry.state] += 1
         return counts
 
+    async def overdue_seconds(self, hooks: Sequence[str]) -> float:
+        now = self._clock()
+        return max(0.0, now - min((self._soonest(hook) for hook in hooks), default=now))
+
     async def retry(self, key: str) -> bool:
         entry = self._entries.get(key)
         if entry is None or entry.state not in (JobState.WAITING, JobState.DEAD):
@@ -196,6 +200,13 @@ class MemoryQueue:
                     taken += 1
                     claims.append(self._lease(entry, now, lease_seconds))
         return claims, soonest
+
+    def _soonest(self, hook: str) -> float:
+        """When a job of this hook may be had."""
+        heap = self._ready[hook]
+        while heap and heap[0][2].ready_at != heap[0][0]:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else math.inf
 
     def _lease(self, entry: _Entry, now: float, lease_seconds: float) -> Claim:
         entry.state, entry.changed_at = JobState.RUNNING, now

@@ -3,6 +3,7 @@
 `recorder` counts, `catalogue` says what, `cells` and `folder` keep the numbers, `exposition` shows them to Prometheus.
 """
 
+from tusd_py.metrics.catalogue import Jobs
 from tusd_py.metrics.recorder import Metrics
 
-__all__ = ["Metrics"]
+__all__ = ["Jobs", "Metrics"]

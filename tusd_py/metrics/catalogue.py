@@ -10,6 +10,7 @@ same sum. Otherwise it could go down by a rounding, which Prometheus takes for a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
@@ -191,6 +192,20 @@ HOOK_SECONDS = _family(
     Kind.HISTOGRAM, "tusd_py_hook_duration_seconds", "From the call of a hook to its answer or failure, by event.",
     ("hooktype",), _rows(EVENTS), _HOOK_BOUNDS,
 )  # fmt: skip
+
+JOB_STATES = ("waiting", "running", "dead")
+JOBS = "tusd_py_jobs"
+JOB_OLDEST_SECONDS = "tusd_py_job_oldest_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """What hooks are owed. In no cells: it is one queue's, whoever of its workers asks it. `oldest_seconds`: for how
+    long the one that is due for longest is."""
+
+    counts: Mapping[str, int]
+    oldest_seconds: float
+
 
 CELLS = FAMILIES[-1].end
 LAYOUT = hashlib.sha256(repr(FAMILIES).encode()).digest()[:16]

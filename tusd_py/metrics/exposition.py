@@ -15,7 +15,17 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from tusd_py import __version__
-from tusd_py.metrics.catalogue import ERRORS, FAMILIES, TICKS_PER_SECOND, Family, Kind
+from tusd_py.metrics.catalogue import (
+    ERRORS,
+    FAMILIES,
+    JOB_OLDEST_SECONDS,
+    JOB_STATES,
+    JOBS,
+    TICKS_PER_SECOND,
+    Family,
+    Jobs,
+    Kind,
+)
 from tusd_py.metrics.cells import Worker
 from tusd_py.metrics.folder import Snapshot
 
@@ -24,9 +34,9 @@ _TUSDS_COUNTERS = frozenset(
 )
 
 
-def expose(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
+def expose(snapshot: Snapshot, accept: str, jobs: Jobs | None = None) -> tuple[bytes, str]:
     """The numbers as who sent this Accept header wants them, and their content type."""
-    collector = Exposition(snapshot)
+    collector = Exposition(snapshot, jobs)
     try:
         encode, content_type = choose_encoder(accept)
         content = encode(collector)
@@ -42,12 +52,15 @@ def expose(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
 class Exposition(Collector):
     """A snapshot as a collector of prometheus-client, for whoever has a registry of his own."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, jobs: Jobs | None = None) -> None:
         self._snapshot = snapshot
+        self._jobs = jobs
 
     def collect(self) -> Iterator[Metric]:
         for family in FAMILIES:
             yield _metric(family, self._snapshot.values)
+        if self._jobs is not None:
+            yield from _owed(self._jobs)
         workers = {worker.pid: worker for worker in self._snapshot.workers}.values()  # one may run several apps
         yield _single("tusd_py_workers", "Processes that serve now.", "gauge", float(len(workers)))
         yield InfoMetricFamily(
@@ -85,6 +98,15 @@ def _histogram(family: Family, values: list[float]) -> Metric:
             buckets.append((bound, count))
         metric.add_metric(row, buckets, values[start + family.width - 1] / TICKS_PER_SECOND)
     return metric
+
+
+def _owed(jobs: Jobs) -> Iterator[Metric]:
+    metric = Metric(JOBS, "Jobs for hooks in the queue, by state: of all who share it, so not to be added up.", "gauge")
+    for state in JOB_STATES:
+        metric.add_sample(JOBS, {"state": state}, float(jobs.counts.get(state, 0)))
+    yield metric
+    text = "For how long the job that is due for longest could have been run; 0 if none is due."
+    yield _single(JOB_OLDEST_SECONDS, text, "gauge", jobs.oldest_seconds)
 
 
 def _single(name: str, text: str, kind: str, value: float) -> Metric:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from tusd_py.metrics import catalogue
-from tusd_py.metrics.catalogue import OTHER, TICKS_PER_SECOND, Family
+from tusd_py.metrics.catalogue import OTHER, TICKS_PER_SECOND, Family, Jobs
 from tusd_py.metrics.cells import OwnCells, anonymous
 from tusd_py.metrics.folder import Folder, Snapshot, alone
 
@@ -54,11 +54,11 @@ class Metrics:
             return alone(self._cells, self._slot)
         return self._folder.snapshot()
 
-    def expose(self, accept: str) -> tuple[bytes, str]:
+    def expose(self, accept: str, jobs: Jobs | None = None) -> tuple[bytes, str]:
         """The numbers of all workers for Prometheus, and their content type. Call it in a thread, too."""
         from tusd_py.metrics.exposition import expose  # noqa: PLC0415  # a tenth of a second, and few need it at once
 
-        return expose(self.snapshot(), accept)
+        return expose(self.snapshot(), accept, jobs)
 
     def close(self) -> None:
         """Leave: the counters stay counted, the gauges go. What is told afterwards counts nowhere."""

@@ -15,7 +15,7 @@ from tusd_py.assembly.deliveries import make_queue, queue_file
 from tusd_py.config import Config
 from tusd_py.core.jobs import JobState, JobStatus, Queue
 from tusd_py.errors import ConfigError, TusError
-from tusd_py.jobs.sqlite import SqliteQueue
+from tusd_py.jobs.memory import MemoryQueue
 from tusd_py.queueing.words import JOBS
 
 _OPEN = (JobState.WAITING, JobState.RUNNING, JobState.DEAD)
@@ -39,7 +39,7 @@ def run(words: Sequence[str], config: Config, tell: Tell) -> int:
 
 async def _with_queue(config: Config, act: Callable[[Queue], Awaitable[int]], tell: Tell) -> int:
     path = queue_file(config)
-    if not os.path.exists(path):
+    if config.jobs == "sqlite" and not os.path.exists(path):
         tell(f"nothing is owed: there is no queue at {path}\n")
         return 0
     async with _opened(config) as queue:
@@ -54,7 +54,7 @@ async def _with_queue(config: Config, act: Callable[[Queue], Awaitable[int]], te
 async def _opened(config: Config) -> AsyncIterator[Queue]:
     queue = make_queue(config)
     try:
-        if isinstance(queue, SqliteQueue):
+        if not isinstance(queue, MemoryQueue):
             await queue.start()
         yield queue
     finally:

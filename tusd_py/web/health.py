@@ -92,14 +92,16 @@ def ready(probe: Probe, is_stopping: Callable[[], bool]) -> Endpoint:
     return Endpoint(page)
 
 
-def metrics(expose: Callable[[str], tuple[bytes, str]]) -> Endpoint:
-    """`expose` makes body and content type; it reads files, so it is called in a thread."""
+def metrics(expose: Callable[..., tuple[bytes, str]], look: Callable[[], Awaitable[object]] | None = None) -> Endpoint:
+    """`expose` makes body and content type of an Accept header; it reads files, so it is called in a thread. What
+    `look` finds before is given to it, too."""
     limiter: list[CapacityLimiter] = []  # belongs to a loop, and the first request is in one
 
     async def page(accept: str) -> Page:
         if not limiter:
             limiter.append(CapacityLimiter(1))
-        body, content_type = await anyio.to_thread.run_sync(expose, accept, limiter=limiter[0])
+        found = () if look is None else (await look(),)
+        body, content_type = await anyio.to_thread.run_sync(expose, accept, *found, limiter=limiter[0])
         return Page(body, content_type)
 
     return Endpoint(page)

@@ -114,6 +114,10 @@ class SqliteQueue:
     async def counts(self) -> Mapping[JobState, int]:
         return await self._writer.read(statements.counts)
 
+    async def overdue_seconds(self, hooks: Sequence[str]) -> float:
+        soonest = await self._writer.read(partial(statements.soonest, hooks=hooks))
+        return max(0.0, self._clock() - soonest)
+
     async def retry(self, key: str) -> bool:
         found = await self._writer.write(partial(statements.retry, key=key, now=self._clock()))
         self._wakeups.wake()

@@ -45,7 +45,7 @@ class Address:
         try:
             import redis.asyncio as library  # noqa: PLC0415
         except ImportError as error:
-            raise ConfigError("locks in Redis need the package redis: pip install 'tusd-py[redis]'") from error
+            raise ConfigError("Redis needs the package redis: pip install 'tusd-py[redis]'") from error
         from redis.asyncio.sentinel import Sentinel  # noqa: PLC0415
 
         options = self.options | _habits()

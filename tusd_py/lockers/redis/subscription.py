@@ -12,6 +12,7 @@ from tusd_py.lockers.redis.connection import COMMAND_SECONDS, Connection
 _SILENCE_SECONDS = 5.0  # after which one asks whether the subscription is still alive
 _SHORTEST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 5.0
+_AGAIN_SECONDS = 0.5
 
 
 class Subscription:
@@ -40,10 +41,11 @@ class Subscription:
             self._listening = asyncio.get_running_loop().create_task(self._listen())
 
     async def aclose(self) -> None:
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
-            self._listening = None
+        listening, self._listening = self._listening, None
+        while listening is not None and not listening.done():
+            listening.cancel()
+            # redis-py may lose this while it meets a Cluster (`asyncio.wait_for` before Python 3.12): then once more.
+            await asyncio.wait([listening], timeout=_AGAIN_SECONDS)
 
     async def _listen(self) -> None:
         pause_seconds = _SHORTEST_PAUSE_SECONDS
