@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from tests.jobs.owed import claim_one, claim_some, job, until
-from tests.lockers.redisserver import RedisServer, free_port, redis_server
+from tests.lockers.redisserver import RedisServer, free_port, redis_server, sentinel_servers
 from tests.lockers.test_redis_forms import cluster_node, make_cluster
 from tests.server.certificates import make_certificate
 from tusd_py.core.jobs import JobState
@@ -122,21 +122,7 @@ class TestCluster:
 
 async def test_a_failover_loses_nothing_that_the_replica_had_and_tells_that_it_may_have(tmp_path: Path) -> None:
     losses: list[int] = []
-    with ExitStack() as stack:
-        primary = stack.enter_context(redis_server(tmp_path, "repl-diskless-sync-delay 0"))
-        replica = stack.enter_context(redis_server(tmp_path, f"replicaof 127.0.0.1 {primary.port}"))
-        sentinel = stack.enter_context(
-            redis_server(
-                tmp_path,
-                f"sentinel monitor jobs 127.0.0.1 {primary.port} 1",
-                "sentinel down-after-milliseconds jobs 1000",
-                "sentinel failover-timeout jobs 2000",
-                kind="sentinel",
-            )
-        )
-        await until(lambda: "master_link_status:up" in replica.ask("INFO", "replication"), 10)
-        await until(lambda: str(replica.port) in sentinel.ask("SENTINEL", "REPLICAS", "jobs"), 15)
-        url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/jobs/0"
+    with sentinel_servers(tmp_path, "jobs", 1000) as (primary, replica, url):
         await works(url)
         queue = RedisQueue(parse(url), on_loss=lambda: losses.append(1))
         await queue.put([job("u1"), job("u2")])

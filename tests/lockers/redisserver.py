@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -108,3 +108,27 @@ def redis_server(path: Path, *options: str, port: int | None = None, kind: str =
         yield server
     finally:
         server.kill()
+
+
+@contextmanager
+def sentinel_servers(path: Path, name: str, down_after_ms: int) -> Iterator[tuple[RedisServer, RedisServer, str]]:
+    """A primary, its replica, which has all that it has, and a URL by which Sentinel tells where the primary is."""
+    with ExitStack() as stack:
+        primary = stack.enter_context(redis_server(path, "repl-diskless-sync-delay 0"))
+        replica = stack.enter_context(redis_server(path, f"replicaof 127.0.0.1 {primary.port}"))
+        options = [
+            f"sentinel monitor {name} 127.0.0.1 {primary.port} 1",
+            f"sentinel down-after-milliseconds {name} {down_after_ms}",
+            f"sentinel failover-timeout {name} 2000",
+        ]
+        sentinel = stack.enter_context(redis_server(path, *options, kind="sentinel"))
+        _wait_until(lambda: "master_link_status:up" in replica.ask("INFO", "replication"), 10)
+        _wait_until(lambda: str(replica.port) in sentinel.ask("SENTINEL", "REPLICAS", name), 15)
+        yield primary, replica, f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/{name}/0"
+
+
+def _wait_until(is_true: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from tests.lockers.conftest import LEASE, PREFIX
-from tests.lockers.redisserver import RedisServer, free_port, redis_server
+from tests.lockers.redisserver import RedisServer, free_port, redis_server, sentinel_servers
 from tests.lockers.test_redis import ID, Ear, busy, take, timed, until
 from tests.server.certificates import make_certificate
 from tusd_py.core.body import Wish
@@ -131,21 +131,7 @@ async def make_cluster(server: RedisServer) -> None:
 
 class TestSentinel:
     async def test_failover(self, tmp_path):
-        with ExitStack() as stack:
-            primary = stack.enter_context(redis_server(tmp_path, "repl-diskless-sync-delay 0"))
-            replica = stack.enter_context(redis_server(tmp_path, f"replicaof 127.0.0.1 {primary.port}"))
-            sentinel = stack.enter_context(
-                redis_server(
-                    tmp_path,
-                    f"sentinel monitor locks 127.0.0.1 {primary.port} 1",
-                    "sentinel down-after-milliseconds locks 300",
-                    "sentinel failover-timeout locks 2000",
-                    kind="sentinel",
-                )
-            )
-            await until(lambda: "master_link_status:up" in replica.ask("INFO", "replication"), 10)
-            await until(lambda: str(replica.port) in sentinel.ask("SENTINEL", "REPLICAS", "locks"), 15)
-            url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/locks/0"
+        with sentinel_servers(tmp_path, "locks", 300) as (primary, replica, url):
             await works(url)
             async with RedisLocker(url, PREFIX, 5, 8) as ours, RedisLocker(url, PREFIX, 5, 8) as theirs:
                 turn = ours.hold(ID, Ear())
